@@ -1,0 +1,77 @@
+"""The command line: `run`, `token` and `lock-kafka`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from devstack.errors import StackError, StackStopped
+
+
+def main() -> int:
+    """Runs one command; its exit status. What can be foreseen ends in one line on standard error."""
+    arguments = _parser().parse_args()
+    try:
+        arguments.command(arguments)
+    except StackStopped:
+        return 0
+    except (StackError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+# Each command imports what it needs: together that takes a second.
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Starts the stack and looks after it until Ctrl-C, SIGTERM or SIGHUP."""
+    from devstack.console import run_until_stopped
+    from devstack.ports import Ports
+    from devstack.stack import Stack
+
+    if arguments.workers < 1:
+        raise StackError(f"{arguments.workers} API workers are too few")
+    run_until_stopped(Stack(_run_dir(os.environ), Ports.from_env(os.environ), workers=arguments.workers))
+
+
+def token(arguments: argparse.Namespace) -> None:
+    """Prints a JWT for the stack of RUN_DIR, and nothing else on standard output."""
+    from devstack.identity import InsecureDevelopmentIdentity, check_caller
+
+    check_caller(arguments.role, arguments.sub)
+    try:
+        identity = InsecureDevelopmentIdentity(_run_dir(os.environ) / "identity")
+    except FileNotFoundError as error:
+        raise StackError(f"there is no signing key ({error.filename}); start the stack first") from None
+    print(identity.mint_token(arguments.role, arguments.sub))
+
+
+def lock_kafka(arguments: argparse.Namespace) -> None:
+    """Pins the jars of the newest Kafka of the series."""
+    from devstack.kafka_jars import write_lock
+
+    write_lock(print)
+
+
+def _run_dir(env: Mapping[str, str]) -> Path:
+    return Path(env.get("RUN_DIR") or ".run").resolve()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m devstack", description="The whole system on this machine.")
+    commands = parser.add_subparsers(required=True)
+    run_parser = commands.add_parser("run", help="start everything, and stop it at Ctrl-C")
+    run_parser.add_argument("--workers", type=int, default=os.environ.get("API_WORKERS") or "1", metavar="N")
+    run_parser.set_defaults(command=run)
+    token_parser = commands.add_parser("token", help="print a JWT for the running stack")
+    token_parser.add_argument("--role", required=True)
+    token_parser.add_argument("--sub", metavar="UUID", help="the caller; a new one by default")
+    token_parser.set_defaults(command=token)
+    commands.add_parser("lock-kafka", help="pin the newest Kafka again").set_defaults(command=lock_kafka)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The stack at a terminal: signals in, lines out."""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+import uuid
+
+from devstack.stack import Stack
+
+# The same caller in both examples, so that the second reads what the first made.
+_CALLER = uuid.UUID("01920000-0000-7000-8000-000000000001")
+
+
+_WARNING = "tokens are signed by an InsecureDevelopmentIdentity: whoever can read RUN_DIR/identity can be anybody"
+
+
+def run_until_stopped(stack: Stack) -> None:
+    """Starts the stack and looks after it until Ctrl-C, SIGTERM or SIGHUP; a second one of those hurries the end."""
+    # Clients that ask whether a part is there yet have nothing to tell a person.
+    logging.disable(logging.CRITICAL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stack.request_stop())
+    say = _Clock().say
+    try:
+        stack.start(say)
+        print(f"warning: {_WARNING}", file=sys.stderr, flush=True)
+        print(text(stack), flush=True)
+        stack.supervise()
+    finally:
+        if stack.is_running:
+            say("stopping")
+            stack.stop()
+            say(f"stopped; the data stays in {stack.run_dir}")
+
+
+class _Clock:
+    """Says lines with the seconds since the start before them."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+
+    def say(self, line: str) -> None:
+        with self._lock:
+            print(f"[{time.monotonic() - self._began:5.1f} s] {line}", flush=True)
+
+
+def text(stack: Stack) -> str:
+    """Addresses, and commands that work when pasted in the checkout."""
+    psql = shlex.join([str(stack.postgres.psql), stack.dsn])
+    return f"""
+REST      {stack.gateway_url}   (gRPC too)
+gRPC      {", ".join(stack.grpc_targets)}   (reflection is on)
+Kafka     {stack.kafka_bootstrap}
+Metrics   {" ".join(stack.metrics_urls)}
+Database  {stack.dsn}
+          {psql}
+Logs      {stack.logs}
+Token     {_token("support_agent")}
+
+A ticket by REST:
+  {_curl(stack)}
+The caller's tickets by gRPC:
+  {_grpcurl(stack)}
+
+Ctrl-C stops everything.
+"""
+
+
+def _token(role: str) -> str:
+    run_dir = os.environ.get("RUN_DIR")
+    words = ["make", "-s", "token", f"ROLE={role}"]
+    return shlex.join([*words, f"RUN_DIR={run_dir}"] if run_dir else words)
+
+
+def _curl(stack: Stack) -> str:
+    body = '{"subject": "The order never came", "description": "Ordered at noon, and it is evening."}'
+    return (
+        f"""curl -sS {stack.gateway_url}/api/v1/tickets -H "Authorization: Bearer $({_caller_token()})" """
+        f"""-H 'Content-Type: application/json' -d '{body}'"""
+    )
+
+
+def _grpcurl(stack: Stack) -> str:
+    return (
+        f"""grpcurl -plaintext -H "authorization: Bearer $({_caller_token()})" """
+        f"{stack.grpc_target} nibble.support.v1.TicketService/ListMyTickets"
+    )
+
+
+def _caller_token() -> str:
+    return f"{_token('customer')} SUB={_CALLER}"

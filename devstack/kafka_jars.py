@@ -1,0 +1,254 @@
+"""The jars of the Kafka broker: which ones, by what hash, and where they are on this machine.
+
+`kafka.lock` pins the exact set; a jar whose hash differs is never used. The ordinary Maven repository cache serves as a
+download cache between checkouts. A folder of verified jars in the checkout makes later starts need neither.
+"""
+
+import fcntl
+import hashlib
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock
+from typing import Self
+
+import requests
+from jgo.maven import Artifact, MavenContext, PythonResolver
+
+from devstack.errors import StackError, StackStopped
+from devstack.part import CHECKOUT, Say
+
+LOCK_FILE = Path(__file__).with_name("kafka.lock")
+CACHE = CHECKOUT / ".cache"
+KAFKA = "org.apache.kafka:kafka_2.13"
+SERIES = "4.3."
+_HEADER = """\
+# The jars that a Kafka broker runs on: group:artifact:version, size in bytes, SHA-256.
+# Written by `python -m devstack lock-kafka`.
+"""
+_DOWNLOADS_AT_ONCE = 6
+_PROGRESS_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Jar:
+    """One line of the lock file."""
+
+    coordinates: str
+    size: int
+    sha256: str
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Reads `group:artifact:version size sha256`; StackError for another shape."""
+        match = re.fullmatch(r"([\w.-]+:[\w.-]+:[\w.-]+) (\d+) ([0-9a-f]{64})", line)
+        if match is None:
+            raise StackError(f"{LOCK_FILE.name} has a line that is no jar: {line!r}")
+        return cls(match[1], int(match[2]), match[3])
+
+    @property
+    def file_name(self) -> str:
+        """The jar's name in every folder."""
+        _, artifact, version = self.coordinates.split(":")
+        return f"{artifact}-{version}.jar"
+
+    def artifact_in(self, context: MavenContext) -> Artifact:
+        """The jar as the resolver knows it."""
+        group, artifact, version = self.coordinates.split(":")
+        return context.project(group, artifact).at_version(version).artifact()
+
+    def in_cache(self, context: MavenContext) -> Path:
+        """Where that cache keeps the jar, or would."""
+        return Path(context.repo_cache, self.artifact_in(context).component.path_prefix, self.file_name)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the very bytes that the lock file means are in that file."""
+        return path.is_file() and path.stat().st_size == self.size and _sha256(path) == self.sha256
+
+
+def read_lock(lock_file: Path = LOCK_FILE) -> list[Jar]:
+    """The pinned jars; StackError when the file is missing or malformed."""
+    try:
+        lines = lock_file.read_text().splitlines()
+    except OSError as error:
+        raise StackError(f"cannot read {lock_file}: {error.strerror}") from error
+    return [Jar.parse(line) for line in lines if line and not line.startswith("#")]
+
+
+def kafka_version(jars: list[Jar]) -> str:
+    """The version of the broker itself."""
+    return next(jar.coordinates.rpartition(":")[2] for jar in jars if jar.coordinates.startswith(f"{KAFKA}:"))
+
+
+def folder_for(lock_file: Path = LOCK_FILE, cache: Path = CACHE) -> Path:
+    """Where the jars of that lock file are, once `provide` has put them there."""
+    return cache / f"kafka-{kafka_version(read_lock(lock_file))}"
+
+
+def provide(say: Say, stopping: Event, lock_file: Path = LOCK_FILE, cache: Path = CACHE) -> None:
+    """Puts every pinned jar, and no other, into the folder, downloading as needed.
+
+    StackError names a jar that cannot be had or whose hash is not the pinned one.
+    """
+    folder = folder_for(lock_file, cache)
+    stamp = folder / "verified"
+    if _stamped(stamp, lock_file):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with _exclusive(folder / "lock"):
+        if not _stamped(stamp, lock_file):
+            jars = read_lock(lock_file)
+            _fill(folder, jars, Progress(jars, say, stopping))
+            stamp.write_text(_sha256(lock_file))
+
+
+def write_lock(say: Say) -> None:
+    """Rewrites the lock file for the newest Kafka of the series; StackError when the repository cannot be reached."""
+    with tempfile.TemporaryDirectory() as folder:
+        context = MavenContext(repo_cache=Path(folder))
+        try:
+            artifacts = _resolve(context)
+            say(f"{len(artifacts)} jars for {artifacts[0]}")
+            lines = sorted(_lock_line(artifact) for artifact in artifacts)
+        except (requests.RequestException, RuntimeError) as error:
+            raise StackError(f"could not resolve {KAFKA} ({_reason(error)}); check the network") from error
+    LOCK_FILE.write_text(_HEADER + "".join(lines))
+
+
+class Progress:
+    """Counts what has arrived, and says so every other second once something must be downloaded."""
+
+    def __init__(self, jars: list[Jar], say: Say, stopping: Event) -> None:
+        self._count, self._bytes = len(jars), sum(jar.size for jar in jars)
+        self._say, self._stopping = say, stopping
+        self._done_count = self._done_bytes = 0
+        self._said_at = -_PROGRESS_SECONDS
+        self._downloading = False
+        self._lock = Lock()
+
+    def starts(self) -> None:
+        """To be called before each download; StackStopped when the stack is told to stop."""
+        if self._stopping.is_set():
+            raise StackStopped("stopped while downloading Kafka")
+        self._downloading = True
+
+    def finished(self, jar: Jar) -> None:
+        """Counts a jar that is in its place."""
+        with self._lock:
+            self._done_count += 1
+            self._done_bytes += jar.size
+            if self._downloading and time.monotonic() - self._said_at > _PROGRESS_SECONDS:
+                self._said_at = time.monotonic()
+                self._say(self._line())
+
+    def _line(self) -> str:
+        done, all_of_it = self._done_bytes / 1e6, self._bytes / 1e6
+        return f"kafka: downloading, {self._done_count} of {self._count} jars, {done:.0f} of {all_of_it:.0f} MB"
+
+
+def _fill(folder: Path, jars: list[Jar], progress: Progress) -> None:
+    for stranger in {path.name for path in folder.glob("*.jar")} - {jar.file_name for jar in jars}:
+        (folder / stranger).unlink()
+    with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as staging:
+        # Downloads go to a folder of our own first: the resolver writes in place, and a broken-off download must not
+        # stay behind under the name of a whole jar.
+        context = MavenContext(repo_cache=Path(staging), resolver=PythonResolver())
+        with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+            list(pool.map(lambda jar: _place(jar, folder, context, progress), jars))
+
+
+def _place(jar: Jar, folder: Path, context: MavenContext, progress: Progress) -> None:
+    target = folder / jar.file_name
+    shared = jar.in_cache(MavenContext())
+    if not jar.is_at(target):
+        if jar.is_at(shared):
+            _copy(shared, target)
+        else:
+            progress.starts()
+            downloaded = _download(jar, context)
+            _share(downloaded, shared)
+            downloaded.replace(target)
+    progress.finished(jar)
+
+
+def _download(jar: Jar, context: MavenContext) -> Path:
+    try:
+        path = Path(jar.artifact_in(context).resolve())
+    except (requests.RequestException, RuntimeError) as error:
+        raise StackError(
+            f"could not download {jar.coordinates} ({_reason(error)}); check the network and start again"
+        ) from error
+    if not jar.is_at(path):
+        raise StackError(
+            f"{jar.coordinates} is not the pinned jar: "
+            f"its SHA-256 is {_sha256(path)}, {LOCK_FILE.name} has {jar.sha256}"
+        )
+    return path
+
+
+def _share(downloaded: Path, shared: Path) -> None:
+    """Leaves a copy in the Maven repository cache for other checkouts, where that can be written and has none."""
+    try:
+        if not shared.exists():
+            shared.parent.mkdir(parents=True, exist_ok=True)
+            _copy(downloaded, shared)
+    except OSError:
+        return
+
+
+def _copy(source: Path, target: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as unfinished:
+        shutil.copyfile(source, unfinished.name)
+    Path(unfinished.name).chmod(0o644)
+    Path(unfinished.name).replace(target)
+
+
+def _resolve(context: MavenContext) -> list[Artifact]:
+    group, artifact = KAFKA.split(":")
+    project = context.project(group, artifact)
+    project.update()
+    version = max((c.version for c in project.versions() if c.version.startswith(SERIES)), key=_version_key)
+    dependency = context.create_dependency(f"{KAFKA}:{version}")
+    _, transitive = context.resolver.resolve([dependency])
+    found = [dependency.artifact, *(d.artifact for d in transitive if d.scope in ("compile", "runtime"))]
+    # Kafka logs to SLF4J and brings Log4j, but only its release archive has the bridge between the two.
+    log4j = next(a for a in found if a.artifactId == "log4j-core")
+    bridge = context.project(log4j.groupId, "log4j-slf4j-impl").at_version(log4j.version).artifact()
+    return [*found, bridge]
+
+
+def _version_key(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def _lock_line(artifact: Artifact) -> str:
+    path = Path(artifact.resolve())
+    coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
+    return f"{coordinates} {path.stat().st_size} {_sha256(path)}\n"
+
+
+def _reason(error: Exception) -> str:
+    return type(error).__name__ if isinstance(error, requests.RequestException) else "not in the Maven repository"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamped(stamp: Path, lock_file: Path) -> bool:
+    return stamp.is_file() and stamp.read_text() == _sha256(lock_file)
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Two starts in one checkout take turns."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

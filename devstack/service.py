@@ -1,0 +1,65 @@
+"""The processes of the service itself, as parts of the stack."""
+
+import http.client
+import sys
+from collections.abc import Mapping
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from devstack.part import CHECKOUT, Program
+from devstack.ports import LOOPBACK, Ports
+
+
+def programs(env: Mapping[str, str], ports: Ports, workers: int) -> list[Program]:
+    """The migrations, the API and the relay, with the environment that they read their settings from."""
+    return [
+        Program("migrate", [*_SERVER, "migrate"], env=env, needs=["postgres"], one_shot=True),
+        Program(
+            "api",
+            [*_SERVER, "api", "--workers", str(workers)],
+            is_ready=lambda: all(is_serving(ports.grpc + i) for i in range(workers)),
+            env=env,
+            needs=["migrate"],
+            drains=True,
+        ),
+        Program(
+            "relay",
+            [*_SERVER, "relay"],
+            is_ready=lambda: http_status(ports.metrics + workers, "/metrics") == 200,
+            env={**env, "METRICS_PORT": str(ports.metrics + workers)},
+            needs=["migrate", "kafka"],
+            drains=True,
+        ),
+    ]
+
+
+def python_path(present: str | None) -> str:
+    """PYTHONPATH with which the checkout's packages and generated stubs are found without being installed."""
+    return ":".join(filter(None, [str(CHECKOUT), str(CHECKOUT / "generated"), present]))
+
+
+def is_serving(port: int) -> bool:
+    """Whether the gRPC server on that port says by grpc.health.v1 that it serves."""
+    # A proxy from the environment has no business on loopback.
+    with grpc.insecure_channel(f"{LOOPBACK}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def http_status(port: int, path: str) -> int | None:
+    """The status of a GET, or None when nothing answers."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+_SERVER = [sys.executable, "-m", "server"]

@@ -1,0 +1,286 @@
+"""The whole system on one machine, started in order, watched, and stopped in order."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from devstack import orphans, service
+from devstack.errors import StackError, StackStopped
+from devstack.gateway import Gateway
+from devstack.identity import AUDIENCE, ISSUER, InsecureDevelopmentIdentity, secret
+from devstack.kafka import Kafka
+from devstack.part import Part, Program, Say
+from devstack.ports import LOOPBACK, Ports
+from devstack.postgres import DATABASE, Postgres
+from devstack.watch import Watch
+
+PARTS = ("postgres", "kafka", "migrate", "api", "relay", "gateway")
+"""Every part, each after those that it needs."""
+
+STOP_WITHIN_SECONDS = (8.0, 10.0, 13.0)
+"""By when, since the stop began, each of its three waves must be over; what is left of a wave then is killed."""
+
+_POLL_SECONDS = 0.1
+
+
+def _quiet(line: str) -> None:
+    """Says nothing."""
+
+
+class Stack:
+    """PostgreSQL, Kafka, Envoy and the service's processes on loopback, with all state in `run_dir`.
+
+    A context manager that starts the stack and stops it. `env` overrides what the service reads from its environment;
+    `parts` leaves parts out. With `durable=False` a power cut may destroy the data, which suits tests.
+    Only one stack at a time can use a folder.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        ports: Ports,
+        *,
+        workers: int = 1,
+        env: Mapping[str, str] | None = None,
+        parts: Collection[str] = PARTS,
+        durable: bool = True,
+    ) -> None:
+        self.run_dir = run_dir.resolve()
+        self.ports = ports
+        self.workers = workers
+        self._env = dict(env or {})
+        self._wanted = [name for name in PARTS if name in parts]
+        self._durable = durable
+        self._parts: dict[str, Part] = {}
+        self._stopping = threading.Event()
+        self._hurry = threading.Event()
+        self._say: Say = _quiet
+        self._lock_file: IO[str] | None = None
+        self._forks = ThreadPoolExecutor(1, "devstack-forks")
+        self._kafka = Kafka(self.run_dir, ports.kafka, self._stopping)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is something to stop."""
+        return self._lock_file is not None
+
+    @property
+    def logs(self) -> Path:
+        """The folder with one log file per part."""
+        return self.run_dir / "logs"
+
+    @property
+    def gateway_url(self) -> str:
+        """Where Envoy serves REST and gRPC."""
+        return f"http://{LOOPBACK}:{self.ports.gateway}"
+
+    @property
+    def grpc_target(self) -> str:
+        """HOST:PORT of the first API worker itself."""
+        return self.grpc_targets[0]
+
+    @property
+    def grpc_targets(self) -> list[str]:
+        """HOST:PORT of every API worker."""
+        return [f"{LOOPBACK}:{self.ports.grpc + i}" for i in range(self.workers)]
+
+    @property
+    def metrics_urls(self) -> list[str]:
+        """The Prometheus text of every API worker, and of the relay last."""
+        return [f"http://{LOOPBACK}:{self.ports.metrics + i}/metrics" for i in range(self.workers + 1)]
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """HOST:PORT of the broker."""
+        return self._kafka.bootstrap
+
+    @property
+    def dsn(self) -> str:
+        """The URI of the service's database."""
+        return self.dsn_for(DATABASE)
+
+    def dsn_for(self, database: str) -> str:
+        """The URI of any database of the server."""
+        return self.postgres.dsn_for(database)
+
+    @property
+    def postgres(self) -> Postgres:
+        """The database server, whether it runs or not."""
+        return Postgres(self.run_dir, durable=self._durable)
+
+    @property
+    def identity(self) -> InsecureDevelopmentIdentity:
+        """Who signs the tokens that this stack believes."""
+        return InsecureDevelopmentIdentity.create(self.run_dir / "identity")
+
+    def mint_token(self, role: str, sub: str | None = None, **claims: Any) -> str:  # noqa: ANN401 - a claim is any JSON
+        """A JWT that the stack accepts; see InsecureDevelopmentIdentity.mint_token for `claims`."""
+        return self.identity.mint_token(role, sub, **claims)
+
+    def service_env(self) -> dict[str, str]:
+        """What a process of the service needs in its environment to join this stack."""
+        identity = self.run_dir / "identity"
+        return {
+            "PYTHONPATH": service.python_path(os.environ.get("PYTHONPATH")),
+            "DATABASE_URL": self.dsn,
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap,
+            "GRPC_HOST": LOOPBACK,
+            "GRPC_PORT": str(self.ports.grpc),
+            "API_WORKERS": str(self.workers),
+            "METRICS_HOST": LOOPBACK,
+            "METRICS_PORT": str(self.ports.metrics),
+            "JWT_ISSUER": ISSUER,
+            "JWT_AUDIENCE": AUDIENCE,
+            "JWKS_FILE": str(identity / "jwks.json"),
+            "PAGE_TOKEN_KEY": secret(identity / "page-token-key"),
+            "LOG_FORMAT": "json",
+            # Within the time that the whole stack takes to stop.
+            "SHUTDOWN_GRACE_SECONDS": "5",
+            **self._env,
+        }
+
+    def part(self, name: str) -> Part:
+        """One part of the stack that has been started; KeyError for one that was left out."""
+        return self._parts[name]
+
+    def start(self, progress: Say = _quiet) -> None:
+        """Starts every part, as far as possible at once, and returns when all are ready.
+
+        `progress` gets a line for each step, from any thread. StackError says why the stack cannot start, or that one
+        with the same folder runs already; whatever was started is stopped then.
+        """
+        self._say = progress
+        self._take_run_dir()
+        try:
+            self._end_leftovers()
+            self.ports.check(self.workers, self._wanted)
+            for program in self._programs():
+                self._parts[program.name] = Part(program, self.run_dir, self._forks, self._stopping)
+            self._bring_up()
+        except BaseException:
+            self.stop()
+            raise
+
+    def request_stop(self) -> None:
+        """Makes `start` and `supervise` end soon; at the second call `stop` kills instead of waiting.
+
+        Does so little that a signal handler can call it.
+        """
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    def supervise(self) -> None:
+        """Restarts whatever dies, until `request_stop`; StackError when a part keeps dying."""
+        with ThreadPoolExecutor() as pool:
+            watches = [Watch(part, pool, self._stopping, self._say) for part in self._parts.values()]
+            try:
+                while not self._stopping.wait(_POLL_SECONDS):
+                    for watch in watches:
+                        watch.look()
+            finally:
+                self._stopping.set()
+
+    def stop(self) -> None:
+        """Stops every part within 15 seconds, those that have work to finish first, and leaves no process behind.
+
+        Does nothing when the stack does not run.
+        """
+        if self._lock_file is None:
+            return
+        self._stopping.set()
+        began = time.monotonic()
+        for wave, within in zip(self._stop_order(), STOP_WITHIN_SECONDS, strict=True):
+            self._stop_together(wave, began + within)
+        orphans.end(orphans.processes_of(self.run_dir), grace=0)
+        self._lock_file.close()
+        self._lock_file = None
+        self._stopping.clear()
+        self._hurry.clear()
+
+    def _programs(self) -> list[Program]:
+        identity = self.identity
+        programs = [
+            self.postgres.program(),
+            self._kafka.program(),
+            *service.programs(self.service_env(), self.ports, self.workers),
+            Gateway(self.run_dir, self.ports, self.workers, identity.jwks_file).program(),
+        ]
+        return [program for program in programs if program.name in self._wanted]
+
+    def _take_run_dir(self) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        lock_file = (self.run_dir / "lock").open("a+")
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock_file.seek(0)
+            owner = lock_file.read()
+            lock_file.close()
+            raise StackError(
+                f"a stack runs in {self.run_dir} already (process {owner}); stop it, or set RUN_DIR to another folder"
+            ) from None
+        lock_file.truncate(0)
+        lock_file.write(str(os.getpid()))
+        lock_file.flush()
+        self._lock_file = lock_file
+
+    def _end_leftovers(self) -> None:
+        leftovers = orphans.processes_of(self.run_dir)
+        if leftovers:
+            self._say(f"ending {len(leftovers)} processes of an earlier start that was killed")
+            orphans.end(leftovers, grace=5)
+
+    def _bring_up(self) -> None:
+        """Starts the parts in parallel, each once what it needs is ready."""
+        with ThreadPoolExecutor(len(PARTS)) as pool:
+            ready: dict[str, Future[None]] = {}
+            for name, part in self._parts.items():
+                needs = [ready[need] for need in part.program.needs if need in ready]
+                ready[name] = pool.submit(self._start_after, needs, part)
+            try:
+                for future in as_completed(ready.values()):
+                    future.result()
+            except BaseException:
+                self._stopping.set()
+                raise
+
+    def _start_after(self, needs: list[Future[None]], part: Part) -> None:
+        for need in needs:
+            need.result()
+        if self._stopping.is_set():
+            raise StackStopped("stopped while starting")
+        began = time.monotonic()
+        part.start(self._say)
+        self._say(f"{part.name} is {'done' if part.program.one_shot else 'ready'} ({time.monotonic() - began:.1f} s)")
+
+    def _stop_order(self) -> list[list[Part]]:
+        """What drains; then what stands on other parts; then those others."""
+        parts = list(self._parts.values())
+        return [
+            [part for part in parts if part.program.drains],
+            [part for part in parts if part.program.needs and not part.program.drains],
+            [part for part in parts if not part.program.needs and not part.program.drains],
+        ]
+
+    def _stop_together(self, parts: list[Part], deadline: float) -> None:
+        for part in parts:
+            part.ask_to_stop()
+        for part in parts:
+            if not part.stop(deadline, self._hurry):
+                self._say(f"{part.name} did not stop in time and was killed")

@@ -1,0 +1,466 @@
+"""The OpenAPI document, made from the contract: its bindings, its comments, its field presence.
+
+Written here, because the generators that were tried (protoc-gen-connect-openapi 0.21, gnostic's protoc-gen-openapi 0.7)
+describe another API than Envoy serves: both offer the unspecified enum values, repeat path ids in bodies, call no
+response field required and know no error of a call, whatever their options; the first also asks for times as seconds
+and nanoseconds in a query. And they bring a Go toolchain, and a minute of compiling, into `make generate`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import yaml
+from google.api import annotations_pb2, field_behavior_pb2
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, MethodDescriptorProto
+from google.rpc import code_pb2
+
+from protos.contract import Contract
+
+Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json]"
+Node: TypeAlias = dict[str, Json]
+
+TITLE = "Nibble support tickets"
+REASONS = "nibble.support.v1.ErrorReason"
+EVERY_CALL = (
+    "MALFORMED_REQUEST", "INVALID_TOKEN", "OVERLOADED", "INTERNAL", "DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED",
+)  # fmt: skip
+EVERY_BODY = ("REQUEST_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+
+# The header that a call takes when its comment speaks of it.
+IDEMPOTENCY_KEY = "idempotency-key"
+
+# A text is a run of anything but control characters (newlines and tabs aside), somewhere in which there is no blank.
+_ANY = r"[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]"
+_VISIBLE = r"[^\s\u0000-\u001f\u007f-\u009f]"
+
+
+def _text(longest: int, example: str) -> Node:
+    pattern = f"^{_ANY}*{_VISIBLE}{_ANY}*$"
+    return {"minLength": 1, "maxLength": longest, "pattern": pattern, "examples": [example]}
+
+
+def _uuid(example: str = "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07") -> Node:
+    return {"format": "uuid", "examples": [example]}
+
+
+# What a field's comment says about its values, for machines. A field name means the same in every message.
+VALUES: dict[str, Node] = {
+    "subject": _text(200, "The soup never came"),
+    "description": _text(10_000, "The order says delivered, but nobody was at the door."),
+    "comment": _text(10_000, "I have been waiting for an hour."),
+    "resolution_notes": _text(10_000, "Refunded the soup."),
+    "id": _uuid(),
+    "ticket_id": _uuid(),
+    "comment_id": _uuid("0199f3a9-11d0-7e52-b1f4-c20a4d8e9f63"),
+    "event_id": _uuid("0199f3a2-7c1e-7c09-8a77-1b2e94d0c5aa"),
+    "change_id": _uuid("0199f3a2-7c1e-7d31-a5c6-6e0f18b7d942"),
+    "order_id": _uuid("7e57d004-2b97-4e7a-b45f-5387367791cd"),
+    "user_id": _uuid("c0ffee00-6c1d-4f0e-9d7b-2f1a5e8b3c46"),
+    "assigned_to": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
+    "previous_assignee": _uuid("a9e47001-90aa-4d11-b7c2-1e2f3a4b5c6d"),
+    "priority": {"default": "medium"},
+    "is_internal": {"default": False},
+    "unassigned": {"default": False},
+    "page_size": {"minimum": 0, "default": 20},
+    "page_token": {"default": ""},
+    "expected_version": {"minimum": 1, "examples": [1]},
+    "version": {"minimum": 1, "examples": [1]},
+    "sequence": {"minimum": 1, "examples": [1]},
+}
+
+SCALARS: dict[int, Node] = {
+    FieldDescriptorProto.TYPE_STRING: {"type": "string"},
+    FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptorProto.TYPE_INT32: {"type": "integer", "format": "int32", "maximum": 2**31 - 1},
+}
+TIMESTAMP: Node = {"type": "string", "format": "date-time", "examples": ["2026-11-24T17:08:13.250Z"]}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason of an error, as the comment of its enum value tells it."""
+
+    name: str
+    comment: str
+
+    @cached_property
+    def code(self) -> str:
+        """The name of the gRPC code."""
+        return self._named[1]
+
+    @cached_property
+    def http(self) -> str:
+        """The HTTP status."""
+        return self._named[2]
+
+    @cached_property
+    def error_info(self) -> Node:
+        """The worked example; raises ValueError where the comment has none."""
+        example: Node = json.loads("".join(re.findall(r"^ {4}.*$", self.comment, re.MULTILINE)))
+        return example
+
+    @cached_property
+    def _named(self) -> re.Match[str]:
+        named = re.search(r"Code\s`(\w+)`\s\(HTTP\s(\d+)\)", self.comment)
+        if not named:
+            raise ValueError(f"the comment of {self.name} names no code and HTTP status")
+        return named
+
+
+def reasons(contract: Contract) -> dict[str, Reason]:
+    """All reasons that are ever sent, by name."""
+    names = [value.name for value in contract.enums()[REASONS].value[1:]]
+    return {name: Reason(name, contract.comments[f"{REASONS}.{name}"]) for name in names}
+
+
+def reasons_of(contract: Contract, call: str) -> list[str]:
+    """The reasons that a call may fail with: those that its comment names, and those of every call like it."""
+    named = re.findall(r"`([A-Z_]+)`", contract.comments[call].partition("Fails with")[2])
+    _, _, has_body = binding(contract.methods()[call])
+    own = [name for name in named if name in reasons(contract)]
+    return list(dict.fromkeys([*EVERY_CALL, *(EVERY_BODY if has_body else ()), *own]))
+
+
+def binding(method: MethodDescriptorProto) -> tuple[str, str, bool]:
+    """The HTTP method in lower case, the path, and whether the request has a body."""
+    rule = method.options.Extensions[annotations_pb2.http]
+    verb = rule.WhichOneof("pattern") or ""
+    return verb, getattr(rule, verb), bool(rule.body)
+
+
+def document(contract: Contract) -> Node:
+    """The whole document. The same contract gives the same document, key order included."""
+    return {
+        "openapi": "3.1.0",
+        "info": _info(contract),
+        "servers": [{"url": "/", "description": "The gateway that serves this document"}],
+        "security": [{"token": []}],
+        "tags": [_tag(contract, service) for service in contract.services()],
+        "paths": _paths(contract),
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "schemas": {**_schemas(contract), **ERROR_SCHEMAS},
+            "responses": _failures(contract),
+            "examples": {name: _error_example(reasons(contract)[name]) for name in _used_reasons(contract)},
+        },
+    }
+
+
+def text(contract: Contract) -> str:
+    """The document as YAML."""
+    head = "# Written by protos/generate.py from the protos; not to be edited.\n"
+    return head + yaml.dump(document(contract), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as such, and nothing as an alias."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _write_text)
+
+
+def _info(contract: Contract) -> Node:
+    package = next(iter(contract.services())).rpartition(".")[0]
+    return {
+        "title": TITLE,
+        "version": package.rpartition(".")[2],
+        "description": f"The REST side of the gRPC package `{package}`. Errors are told apart by `code` and by the"
+        " `reason` of the `google.rpc.ErrorInfo` among their `details`.",
+        "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    }
+
+
+def _tag(contract: Contract, service: str) -> Node:
+    return {"name": _short(service), "description": contract.comments[service]}
+
+
+def _short(name: str) -> str:
+    """A full name without its package; nested names keep their parent's."""
+    return ".".join(part for part in name.strip(".").split(".") if part[0].isupper())
+
+
+def _paths(contract: Contract) -> Node:
+    paths: dict[str, Node] = {}
+    for call, method in contract.methods().items():
+        verb, path, _ = binding(method)
+        paths.setdefault(path, {})[verb] = _operation(contract, call, method)
+    return {path: paths[path] for path in sorted(paths)}
+
+
+def _operation(contract: Contract, call: str, method: MethodDescriptorProto) -> Node:
+    _, _, has_body = binding(method)
+    comment = contract.comments[call]
+    operation: Node = {
+        "operationId": method.name,
+        "tags": [_short(call.rpartition(".")[0])],
+        "summary": _first_sentence(comment),
+        "description": comment,
+        "parameters": [*_parameters(contract, method), *([_KEY] if IDEMPOTENCY_KEY in comment else [])],
+    }
+    if has_body:
+        operation["requestBody"] = {"required": True, "content": _json({"$ref": _ref(method.input_type)})}
+    return {**operation, "responses": _responses(contract, call, method)}
+
+
+def _parameters(contract: Contract, method: MethodDescriptorProto) -> Iterator[Node]:
+    _, path, has_body = binding(method)
+    for name, field in _fields(contract, method.input_type):
+        if f"{{{field.name}}}" in path:
+            yield _parameter(contract, name, field, "path")
+        elif not has_body:
+            yield _parameter(contract, name, field, "query")
+
+
+def _parameter(contract: Contract, name: str, field: FieldDescriptorProto, where: str) -> Node:
+    return {
+        "name": field.name,
+        "in": where,
+        "required": _is_required(field),
+        "description": contract.comments[name],
+        "schema": _schema_of(field),
+    }
+
+
+_KEY: Node = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes a retry safe: the same key and request are answered as at first, and nothing more is done.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\u0021-\u007e]+$"},
+    "example": "5f0c6f0e-3d1b-4c55-8a0e-3b1f0a6c9d21",
+}
+
+
+def _responses(contract: Contract, call: str, method: MethodDescriptorProto) -> Node:
+    success: Node = {
+        "description": _first_sentence(contract.comments[method.output_type.removeprefix(".")]),
+        "content": _json({"$ref": _ref(method.output_type)}),
+    }
+    groups = _by_status(contract, call)
+    return {"200": success, **{status: {"$ref": _failure_ref(groups[status])} for status in sorted(groups)}}
+
+
+def _by_status(contract: Contract, call: str) -> dict[str, list[str]]:
+    """The reasons that a call may fail with, by HTTP status."""
+    known = reasons(contract)
+    groups: dict[str, list[str]] = {}
+    for name in reasons_of(contract, call):
+        groups.setdefault(known[name].http, []).append(name)
+    return groups
+
+
+def _used_reasons(contract: Contract) -> list[str]:
+    return sorted({name for call in contract.methods() for name in reasons_of(contract, call)})
+
+
+def _failure_ref(names: Sequence[str]) -> str:
+    return f"#/components/responses/{'.'.join(names)}"
+
+
+def _failures(contract: Contract) -> Node:
+    """One response for each group of reasons that share a status in some call, named by them."""
+    groups = {tuple(names) for call in contract.methods() for names in _by_status(contract, call).values()}
+    return {".".join(names): _failure(names) for names in sorted(groups)}
+
+
+def _failure(names: Sequence[str]) -> Node:
+    examples: Node = {name: {"$ref": f"#/components/examples/{name}"} for name in names}
+    return {
+        "description": ", ".join(f"`{name}`" for name in names),
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}, "examples": examples}},
+    }
+
+
+def _json(schema: Node) -> Node:
+    return {"application/json": {"schema": schema}}
+
+
+def _ref(type_name: str) -> str:
+    return f"#/components/schemas/{_short(type_name)}"
+
+
+def _fields(contract: Contract, type_name: str) -> Iterator[tuple[str, FieldDescriptorProto]]:
+    name = type_name.removeprefix(".")
+    for field in contract.messages()[name].field:
+        yield f"{name}.{field.name}", field
+
+
+def _is_required(field: FieldDescriptorProto) -> bool:
+    """Whether a request must have the field, or, of a resource, whether it is always there."""
+    behavior = field.options.Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behavior if behavior else not field.proto3_optional
+
+
+def _schema_of(field: FieldDescriptorProto) -> Node:
+    one = _one_of(field)
+    return {"type": "array", "items": one} if field.label == FieldDescriptorProto.LABEL_REPEATED else one
+
+
+def _one_of(field: FieldDescriptorProto) -> Node:
+    if field.type_name == ".google.protobuf.Timestamp":
+        return TIMESTAMP
+    if field.type_name:
+        return {"$ref": _ref(field.type_name)}
+    return {**SCALARS[field.type], **VALUES.get(field.name, {})}
+
+
+def _property(contract: Contract, name: str, field: FieldDescriptorProto) -> Node:
+    default = VALUES.get(field.name, {}).get("default") if _is_request(name) and not _is_required(field) else None
+    schema = {key: value for key, value in _schema_of(field).items() if key != "default"}
+    return {**schema, **({} if default is None else {"default": default}), "description": contract.comments[name]}
+
+
+def _is_request(name: str) -> bool:
+    return "Request." in name
+
+
+def _schemas(contract: Contract) -> Node:
+    paths = {method.input_type: binding(method)[1] for method in contract.methods().values()}
+    roots = [root for method in contract.methods().values() for root in _roots(method)]
+    used = sorted(_reachable(contract, roots), key=_short)
+    return {_short(name): _component(contract, name, paths.get(f".{name}", "")) for name in used}
+
+
+def _roots(method: MethodDescriptorProto) -> Iterator[str]:
+    yield method.output_type
+    if binding(method)[2]:
+        yield method.input_type
+
+
+def _reachable(contract: Contract, roots: Iterable[str]) -> set[str]:
+    found: set[str] = {REASONS}
+    todo = list(roots)
+    while todo:
+        name = todo.pop().removeprefix(".")
+        if name not in found and name in contract.elements:
+            found.add(name)
+            todo += [it.type_name for it in getattr(contract.elements[name], "field", [])]
+    return found
+
+
+def _component(contract: Contract, name: str, path: str) -> Node:
+    element = contract.elements[name]
+    if isinstance(element, DescriptorProto):
+        return _object(contract, name, path)
+    return _enumeration(contract, name)
+
+
+def _object(contract: Contract, name: str, path: str) -> Node:
+    fields = {it.name: (full, it) for full, it in _fields(contract, name) if f"{{{it.name}}}" not in path}
+    return {
+        "type": "object",
+        "description": contract.comments[name],
+        "required": [key for key, (_, it) in fields.items() if _is_required(it)],
+        "properties": {key: _property(contract, full, it) for key, (full, it) in fields.items()},
+    }
+
+
+def _enumeration(contract: Contract, name: str) -> Node:
+    # The unspecified value is neither accepted nor sent.
+    values = [value.name for value in contract.enums()[name].value[1:]]
+    lines = [f"- `{value}`: {_summary(contract.comments[f'{name}.{value}'])}" for value in values]
+    return {"type": "string", "description": "\n".join([contract.comments[name], "", *lines]), "enum": values}
+
+
+def _first_sentence(comment: str) -> str:
+    return re.split(r"(?<=\.)\s", comment, maxsplit=1)[0].replace("\n", " ")
+
+
+def _summary(comment: str) -> str:
+    """A comment in one line, without its worked example."""
+    return " ".join(line for line in comment.splitlines() if line and not line.startswith("    "))
+
+
+def _error_example(reason: Reason) -> Node:
+    info: Node = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", **reason.error_info}
+    message = _summary(reason.comment).partition(". Code ")[0] + "."
+    value: Node = {
+        "code": code_pb2.Code.Value(reason.code),
+        "message": message,
+        "details": [info, *_MORE_DETAILS.get(reason.name, [])],
+    }
+    return {"summary": f"{reason.name} ({reason.code})", "value": value}
+
+
+_RETRY: Node = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retry_delay": "1s"}
+_BAD_REQUEST: Node = {
+    "@type": "type.googleapis.com/google.rpc.BadRequest",
+    "field_violations": [{"field": "subject", "description": "must have 1 to 200 characters"}],
+}
+_MORE_DETAILS: dict[str, list[Node]] = {
+    "INVALID_FIELDS": [_BAD_REQUEST],
+    "OVERLOADED": [_RETRY],
+    "DEPENDENCY_UNAVAILABLE": [_RETRY],
+}
+
+
+def _detail(name: str, description: str, properties: Node) -> Node:
+    kind: Node = {"type": "string", "const": f"type.googleapis.com/google.rpc.{name}"}
+    return {
+        "type": "object",
+        "description": description,
+        "required": ["@type", *properties],
+        "properties": {"@type": kind, **properties},
+    }
+
+
+_DETAILS = ("ErrorInfo", "BadRequest", "RetryInfo")
+_VIOLATION: Node = {
+    "type": "object",
+    "required": ["field", "description"],
+    "properties": {
+        "field": {"type": "string", "description": "The name of the field, filter or header."},
+        "description": {"type": "string", "description": "What its value should have been."},
+    },
+}
+
+ERROR_SCHEMAS: dict[str, Node] = {
+    "Error": {
+        "type": "object",
+        "description": "Why a request failed, as a `google.rpc.Status`.",
+        "required": ["code", "message", "details"],
+        "properties": {
+            "code": {"type": "integer", "minimum": 1, "maximum": 16, "description": "The gRPC code."},
+            "message": {"type": "string", "description": "For people; it may change."},
+            "details": {
+                "type": "array",
+                "description": "One `ErrorInfo`, and what more there is to say.",
+                "items": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in _DETAILS]},
+                "contains": {"$ref": "#/components/schemas/ErrorInfo"},
+            },
+        },
+    },
+    "ErrorInfo": _detail(
+        "ErrorInfo",
+        "The cause, for programs.",
+        {
+            "reason": {"$ref": "#/components/schemas/ErrorReason"},
+            "domain": {"type": "string", "const": "support.nibble"},
+            "metadata": {
+                "type": "object",
+                "description": "The facts: ids, versions, states, as the reason has them.",
+                "additionalProperties": {"type": "string"},
+            },
+        },
+    ),
+    "BadRequest": _detail(
+        "BadRequest",
+        "Every field with a value that is not allowed.",
+        {"field_violations": {"type": "array", "minItems": 1, "items": _VIOLATION}},
+    ),
+    "RetryInfo": _detail(
+        "RetryInfo",
+        "When to try again.",
+        {"retry_delay": {"type": "string", "description": "How long to wait, in seconds.", "examples": ["1s"]}},
+    ),
+}

@@ -1,0 +1,56 @@
+"""One command per role: `python -m server api|relay|migrate|health`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from server import app, telemetry
+from server.processes import CANNOT_START
+from server.settings import Role, Settings, SettingsError, read_settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one role to its end; returns the exit code: 2 where it can't start, with the reasons on standard error."""
+    arguments = _parser().parse_args(argv)
+    if arguments.command == "health":
+        from server.health import is_serving
+
+        return 0 if is_serving(f"127.0.0.1:{arguments.port}") else 1
+    role = Role(arguments.command)
+    try:
+        settings = read_settings(role, _environ(arguments))
+        telemetry.configure_logging(settings.log_level, settings.log_format)
+        return _run(role, settings, arguments)
+    except (SettingsError, app.StartError) as error:
+        for line in str(error).strip().splitlines():
+            print(f"server {role}: {line}", file=sys.stderr)  # noqa: T201
+        return CANNOT_START
+
+
+def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
+    if role is Role.API:
+        return app.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
+    return app.run_relay(settings) if role is Role.RELAY else app.run_migrate(settings)
+
+
+def _environ(arguments: argparse.Namespace) -> dict[str, str]:
+    workers = getattr(arguments, "workers", None)
+    return {**os.environ, **({"API_WORKERS": str(workers)} if workers is not None else {})}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="server", description="The support-ticket service, one role per process.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    api = commands.add_parser("api", help="answer gRPC calls")
+    api.add_argument("--workers", type=int, help="processes, on consecutive ports (API_WORKERS, default 1)")
+    api.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    commands.add_parser("relay", help="send the events to Kafka")
+    commands.add_parser("migrate", help="bring the database up to date, then end")
+    health = commands.add_parser("health", help="ask the API on this machine whether it serves: exit code 0 or 1")
+    health.add_argument("--port", type=int, default=int(os.environ.get("GRPC_PORT") or 50051))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""What stands around every call: errors outermost, then telemetry, admission and deadline, then who is calling.
+
+One wrapper per method, made when the server starts, rather than a chain of interceptors walked at every call.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from server import telemetry
+from server.api.status import CODES, trailing_metadata
+from server.auth import TokenVerifier
+from server.domain import permissions
+from server.domain.callers import Caller
+from server.errors import (
+    Code,
+    DeadlineExceeded,
+    MalformedRequest,
+    Overloaded,
+    ServiceError,
+    UnexpectedFailure,
+)
+
+_log = structlog.stdlib.get_logger("nibble.api")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_UUID = re.compile(r"[0-9a-fA-F-]{36}")
+# Codes that say that something is wrong here, rather than with the caller.
+_OURS = frozenset({Code.INTERNAL, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED})
+
+
+class Call(NamedTuple):
+    """What a method gets beside its request: who calls, and the idempotency key as it came."""
+
+    caller: Caller
+    idempotency_key: str | None
+
+
+class Undecodable(NamedTuple):
+    """Stands in for a request whose bytes are not the message that the call takes."""
+
+    message_type: str
+
+
+Method = Callable[[Any, Call], Awaitable[Message]]
+Handler = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Message]]
+
+
+def decoder(message_type: type[Message]) -> Callable[[bytes], Message | Undecodable]:
+    """Parse a request, never raising: gRPC would answer INTERNAL to bytes that are the caller's mistake."""
+
+    def decode(data: bytes) -> Message | Undecodable:
+        try:
+            return message_type.FromString(data)
+        except DecodeError:
+            return Undecodable(message_type.DESCRIPTOR.name)
+
+    return decode
+
+
+class Boundary:
+    """Wraps the methods of one server process, which share its limit on calls in flight."""
+
+    def __init__(self, verifier: TokenVerifier, max_concurrent_calls: int, default_deadline: float) -> None:
+        """Args: default_deadline: seconds for a call whose caller sets no deadline."""
+        self._verifier = verifier
+        self._max_concurrent_calls = max_concurrent_calls
+        self._default_deadline = default_deadline
+        self._in_flight = 0
+        telemetry.CALLS_IN_FLIGHT.set_function(lambda: self._in_flight)
+
+    def wrap(self, call: str, method: Method) -> Handler:
+        """The handler for `call`, named `Service.Method` as in the permission table."""
+        seconds = telemetry.CALL_SECONDS.labels(call)
+
+        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Message:  # noqa: ANN401
+            started = time.perf_counter()
+            line = _Line(call, _metadata(context))
+            failure: ServiceError
+            try:
+                response = await self._answer(call, method, request, context, line)
+            except asyncio.CancelledError:
+                line.write(started, "CANCELLED", request)
+                raise
+            except ServiceError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - the one catch-all: a caller sees a generic INTERNAL
+                failure = _unexpected(error, call, line.request_id)
+            else:
+                seconds.observe(line.write(started, "OK", request, response))
+                return response
+            seconds.observe(line.write(started, failure.code.name, request, failure=failure))
+            context.set_trailing_metadata(trailing_metadata(failure))
+            return await context.abort(CODES[failure.code], failure.message)
+
+        return handle
+
+    async def _answer(
+        self,
+        call: str,
+        method: Method,
+        request: Any,  # noqa: ANN401
+        context: grpc.aio.ServicerContext[Any, Any],
+        line: "_Line",
+    ) -> Message:
+        if self._in_flight >= self._max_concurrent_calls:
+            raise Overloaded
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(self._deadline(context)):
+                caller = self._verifier.verify(line.metadata.get("authorization"))
+                line.role = caller.role
+                permissions.require_call(caller, call)
+                if isinstance(request, Undecodable):
+                    raise MalformedRequest(message_type=request.message_type)
+                return await method(request, Call(caller, line.metadata.get("idempotency-key")))
+        except TimeoutError as error:
+            raise DeadlineExceeded from error
+        finally:
+            self._in_flight -= 1
+
+    def _deadline(self, context: grpc.aio.ServicerContext[Any, Any]) -> float:
+        remaining: float | None = context.time_remaining()
+        return self._default_deadline if remaining is None else remaining
+
+
+def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, Any]:
+    """The call's metadata. A name that comes twice has no one meaning: both values together are none that is valid."""
+    found: dict[str, Any] = {}
+    for name, value in context.invocation_metadata() or ():
+        found[name] = f"{found[name]} {value!s}" if name in found else value
+    return found
+
+
+def _unexpected(error: Exception, call: str, request_id: str) -> UnexpectedFailure:
+    _log.error("unexpected failure", method=call, request_id=request_id, exc_info=error)
+    return UnexpectedFailure(request_id=request_id)
+
+
+def _failure_facts(failure: ServiceError) -> dict[str, str]:
+    """What an operator needs beside the code: the reason and, where another part failed, what it said."""
+    cause = failure.__cause__
+    return {"reason": failure.reason} | ({"cause": f"{type(cause).__name__}: {cause}"} if cause else {})
+
+
+class _Line:
+    """The one line that a call leaves in the log."""
+
+    def __init__(self, call: str, metadata: dict[str, Any]) -> None:
+        self.metadata = metadata
+        self.role: str | None = None
+        self._call = call
+        sent = metadata.get("x-request-id")
+        known = isinstance(sent, str) and _REQUEST_ID.fullmatch(sent)
+        self.request_id: str = str(sent) if known else str(uuid4())
+
+    def write(
+        self,
+        started: float,
+        code: str,
+        request: Any,  # noqa: ANN401
+        response: Any = None,  # noqa: ANN401
+        failure: ServiceError | None = None,
+    ) -> float:
+        """Log and count the call; returns the seconds that it took."""
+        seconds = time.perf_counter() - started
+        telemetry.CALLS.labels(self._call, code).inc()
+        ticket_id = getattr(request, "ticket_id", "") or getattr(response, "id", "")
+        ours = failure is not None and failure.code in _OURS
+        (_log.warning if ours else _log.info)(
+            "call",
+            method=self._call,
+            code=code,
+            duration_ms=round(seconds * 1000, 2),
+            role=self.role,
+            ticket_id=ticket_id if _UUID.fullmatch(ticket_id) else None,
+            request_id=self.request_id,
+            **(_failure_facts(failure) if failure else {}),
+        )
+        return seconds

@@ -1,0 +1,87 @@
+"""The gRPC server of one process: the two services, health and reflection on one port."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
+
+from server.api.boundary import Boundary, Method, decoder
+from server.api.comments import CommentServicer
+from server.api.tickets import TicketServicer
+from server.usecases.collaborators import Collaborators
+
+TICKET_SERVICE: ServiceDescriptor = ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"]
+COMMENT_SERVICE: ServiceDescriptor = comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"]
+SERVICES = (TICKET_SERVICE, COMMENT_SERVICE)
+
+
+class Endpoint(NamedTuple):
+    """Where a server listens and how large a request it takes, in bytes."""
+
+    host: str
+    port: int
+    max_request_bytes: int
+
+
+class ApiServer:
+    """A started or stopped gRPC server, and the health that it reports."""
+
+    def __init__(self, on: Collaborators, boundary: Boundary, endpoint: Endpoint) -> None:
+        """Binds the port.
+
+        Raises:
+            RuntimeError: the port is taken.
+        """
+        self._server = grpc.aio.server(options=_options(endpoint))
+        self._health = health.aio.HealthServicer()
+        for service, methods in (
+            (TICKET_SERVICE, TicketServicer(on).methods()),
+            (COMMENT_SERVICE, CommentServicer(on).methods()),
+        ):
+            self._server.add_generic_rpc_handlers((_handlers(service, methods, boundary),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [service.full_name for service in SERVICES]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        self._server.add_insecure_port(f"{endpoint.host}:{endpoint.port}")
+
+    async def start(self) -> None:
+        """Start to answer; health stays NOT_SERVING until `report_health`."""
+        await self.report_health(serving=False)
+        await self._server.start()
+
+    async def report_health(self, *, serving: bool) -> None:
+        """Tell the health service's callers whether to send calls here."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, status)
+
+    async def stop(self, grace: float) -> None:
+        """Report NOT_SERVING, take no more calls, and give those in flight `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+def _options(endpoint: Endpoint) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", endpoint.max_request_bytes),
+        # Two processes on one port would share it unseen; a port that is taken is an error.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _handlers(service: ServiceDescriptor, methods: Mapping[str, Method], boundary: Boundary) -> grpc.GenericRpcHandler:
+    """A handler for every call of the proto; a call without a method is a KeyError at start."""
+    handlers = {
+        method.name: grpc.unary_unary_rpc_method_handler(
+            boundary.wrap(f"{service.name}.{method.name}", methods[method.name]),
+            request_deserializer=decoder(GetMessageClass(method.input_type)),
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+        for method in service.methods
+    }
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)

@@ -1,0 +1,116 @@
+"""TicketService: each method hands the fields to one use case and the result back."""
+
+from nibble.support.v1 import history_pb2, ticket_pb2
+from nibble.support.v1 import ticket_service_pb2 as pb
+
+from server.api.boundary import Call, Method
+from server.api.translate import history_message, moment, priority_word, status_word, ticket_message
+from server.domain.tickets import Ticket
+from server.usecases import lists, tickets
+from server.usecases.collaborators import Collaborators
+from server.usecases.lists import Page, PageRequest, TicketFilters
+
+
+class TicketServicer:
+    """The eight calls of `nibble.support.v1.TicketService`; the proto's comments say what each one does."""
+
+    def __init__(self, on: Collaborators) -> None:
+        self._on = on
+
+    def methods(self) -> dict[str, Method]:
+        """The calls by their names in the proto."""
+        return {
+            "CreateTicket": self.create_ticket,
+            "ListTickets": self.list_tickets,
+            "ListMyTickets": self.list_my_tickets,
+            "ListAssignedTickets": self.list_assigned_tickets,
+            "GetTicket": self.get_ticket,
+            "UpdateTicketStatus": self.update_ticket_status,
+            "AssignTicket": self.assign_ticket,
+            "ListTicketHistory": self.list_ticket_history,
+        }
+
+    async def create_ticket(self, request: pb.CreateTicketRequest, call: Call) -> ticket_pb2.Ticket:
+        """`CreateTicket`."""
+        # A priority without a name must be refused, while an unspecified one means the default.
+        priority = (priority_word(request.priority) or str(request.priority)) if request.priority else None
+        ticket = await tickets.create_ticket(
+            self._on,
+            call.caller,
+            subject=request.subject,
+            description=request.description,
+            order_id=request.order_id if request.HasField("order_id") else None,
+            priority=priority,
+            user_id=request.user_id if request.HasField("user_id") else None,
+            idempotency_key=call.idempotency_key,
+        )
+        return ticket_message(ticket)
+
+    async def get_ticket(self, request: pb.GetTicketRequest, call: Call) -> ticket_pb2.Ticket:
+        """`GetTicket`."""
+        return ticket_message(await tickets.get_ticket(self._on, call.caller, request.ticket_id))
+
+    async def update_ticket_status(self, request: pb.UpdateTicketStatusRequest, call: Call) -> ticket_pb2.Ticket:
+        """`UpdateTicketStatus`."""
+        ticket = await tickets.update_ticket_status(
+            self._on,
+            call.caller,
+            ticket_id=request.ticket_id,
+            status=status_word(request.status),
+            resolution_notes=request.resolution_notes if request.HasField("resolution_notes") else None,
+            expected_version=request.expected_version if request.HasField("expected_version") else None,
+        )
+        return ticket_message(ticket)
+
+    async def assign_ticket(self, request: pb.AssignTicketRequest, call: Call) -> ticket_pb2.Ticket:
+        """`AssignTicket`."""
+        ticket = await tickets.assign_ticket(
+            self._on,
+            call.caller,
+            ticket_id=request.ticket_id,
+            assigned_to=request.assigned_to,
+            expected_version=request.expected_version if request.HasField("expected_version") else None,
+        )
+        return ticket_message(ticket)
+
+    async def list_tickets(self, request: pb.ListTicketsRequest, call: Call) -> pb.ListTicketsResponse:
+        """`ListTickets`."""
+        filters = TicketFilters(
+            status=[status_word(number) for number in request.status],
+            priority=[priority_word(number) for number in request.priority],
+            user_id=request.user_id if request.HasField("user_id") else None,
+            assigned_to=request.assigned_to if request.HasField("assigned_to") else None,
+            unassigned=request.unassigned,
+            created_after=moment(request.created_after) if request.HasField("created_after") else None,
+            created_before=moment(request.created_before) if request.HasField("created_before") else None,
+        )
+        page = PageRequest(request.page_size, request.page_token)
+        return _tickets_page(await lists.list_tickets(self._on, call.caller, filters, page))
+
+    async def list_my_tickets(self, request: pb.ListMyTicketsRequest, call: Call) -> pb.ListTicketsResponse:
+        """`ListMyTickets`."""
+        status = [status_word(number) for number in request.status]
+        page = PageRequest(request.page_size, request.page_token)
+        return _tickets_page(await lists.list_my_tickets(self._on, call.caller, status, page))
+
+    async def list_assigned_tickets(self, request: pb.ListAssignedTicketsRequest, call: Call) -> pb.ListTicketsResponse:
+        """`ListAssignedTickets`."""
+        status = [status_word(number) for number in request.status]
+        priority = [priority_word(number) for number in request.priority]
+        page = PageRequest(request.page_size, request.page_token)
+        found = await lists.list_assigned_tickets(self._on, call.caller, status, priority, page)
+        return _tickets_page(found)
+
+    async def list_ticket_history(
+        self, request: pb.ListTicketHistoryRequest, call: Call
+    ) -> pb.ListTicketHistoryResponse:
+        """`ListTicketHistory`."""
+        page = PageRequest(request.page_size, request.page_token)
+        found = await lists.list_history(self._on, call.caller, request.ticket_id, page)
+        entries: list[history_pb2.HistoryEntry] = [history_message(entry) for entry in found.rows]
+        return pb.ListTicketHistoryResponse(entries=entries, next_page_token=found.next_page_token)
+
+
+def _tickets_page(page: Page[Ticket]) -> pb.ListTicketsResponse:
+    found = [ticket_message(ticket) for ticket in page.rows]
+    return pb.ListTicketsResponse(tickets=found, next_page_token=page.next_page_token)

@@ -1,0 +1,96 @@
+"""Rows to messages. The words are the same on both sides, so there is nothing to translate but types."""
+
+from uuid import UUID
+
+from google.protobuf import timestamp_pb2
+from nibble.support.v1 import actor_pb2, comment_pb2, history_pb2, ticket_event_pb2, ticket_pb2
+
+from server.domain.events import HistoryEntry
+from server.domain.tickets import Comment, Ticket
+
+STATUS = dict(ticket_pb2.Ticket.Status.items())
+PRIORITY = dict(ticket_pb2.Ticket.Priority.items())
+ROLE = dict(actor_pb2.Actor.Role.items())
+EVENT_TYPE = dict(ticket_event_pb2.TicketEvent.Type.items())
+REASON = dict(ticket_event_pb2.TicketEvent.Reason.items())
+
+_STATUS_WORD: dict[int, str] = {number: word for word, number in STATUS.items() if number}
+_PRIORITY_WORD: dict[int, str] = {number: word for word, number in PRIORITY.items() if number}
+
+
+def status_word(number: int) -> str | None:
+    """The status by its number in the proto; None for unspecified and for a number that has no name."""
+    return _STATUS_WORD.get(number)
+
+
+def priority_word(number: int) -> str | None:
+    """The priority by its number in the proto; None for unspecified and for a number that has no name."""
+    return _PRIORITY_WORD.get(number)
+
+
+def moment(time: timestamp_pb2.Timestamp) -> tuple[int, int]:
+    """A timestamp as its two numbers."""
+    return time.seconds, time.nanos
+
+
+# protobuf takes a datetime for a Timestamp; the generated stubs don't know that yet, hence the ignores below.
+
+
+def _optional(value: UUID | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def ticket_message(ticket: Ticket) -> ticket_pb2.Ticket:
+    """The resource of contract section 3; an absent optional stays absent."""
+    return ticket_pb2.Ticket(
+        id=str(ticket.id),
+        user_id=str(ticket.user_id),
+        order_id=_optional(ticket.order_id),
+        subject=ticket.subject,
+        description=ticket.description,
+        status=STATUS[ticket.status],
+        priority=PRIORITY[ticket.priority],
+        assigned_to=_optional(ticket.assigned_to),
+        resolved_at=ticket.resolved_at,  # type: ignore[arg-type]
+        resolution_notes=ticket.resolution_notes,
+        created_at=ticket.created_at,  # type: ignore[arg-type]
+        updated_at=ticket.updated_at,  # type: ignore[arg-type]
+        version=ticket.version,
+    )
+
+
+def comment_message(comment: Comment) -> comment_pb2.TicketComment:
+    """The comment of contract section 3."""
+    return comment_pb2.TicketComment(
+        id=str(comment.id),
+        ticket_id=str(comment.ticket_id),
+        user_id=str(comment.user_id),
+        comment=comment.comment,
+        is_internal=comment.is_internal,
+        created_at=comment.created_at,  # type: ignore[arg-type]
+        author_role=ROLE[comment.author_role],
+    )
+
+
+def history_message(entry: HistoryEntry) -> history_pb2.HistoryEntry:
+    """One change, in the events' words; what its type does not add stays absent."""
+    message = history_pb2.HistoryEntry(
+        event_id=str(entry.id),
+        event_type=EVENT_TYPE[entry.event_type],
+        ticket_id=str(entry.ticket_id),
+        sequence=entry.sequence,
+        change_id=str(entry.change_id),
+        occurred_at=entry.occurred_at,  # type: ignore[arg-type]
+        actor=actor_pb2.Actor(user_id=str(entry.actor_id), role=ROLE[entry.actor_role]),
+        is_internal=entry.is_internal,
+        to=None if entry.to_status is None else STATUS[entry.to_status],
+        assigned_to=_optional(entry.assigned_to),
+        previous_assignee=_optional(entry.previous_assignee),
+        reason=None if entry.reason is None else REASON[entry.reason],
+        comment_id=_optional(entry.comment_id),
+        author_role=None if entry.author_role is None else ROLE[entry.author_role],
+        has_resolution_notes=entry.has_resolution_notes,
+    )
+    if entry.from_status is not None:
+        setattr(message, "from", STATUS[entry.from_status])  # `from` can't be written as an attribute
+    return message

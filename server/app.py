@@ -1,0 +1,225 @@
+"""The composition root: the only room that knows everybody. It starts in order and stops in reverse order.
+
+Each role imports what it needs when it runs: the relay loads no gRPC, the API no Kafka client.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from server import telemetry
+from server.domain.paging import PageTokens
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.api.boundary import Boundary
+    from server.api.server import ApiServer
+    from server.auth import KeySet
+    from server.db.database import Database
+    from server.usecases.collaborators import Collaborators
+
+TOPIC = "support.ticket-events.v1"
+READY_POLL_SECONDS = 0.2
+
+_log = structlog.stdlib.get_logger("nibble.app")
+
+
+class StartError(Exception):
+    """The process can't start; the message says why in one line."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _serve_metrics(settings: Settings) -> None:
+    try:
+        telemetry.serve_metrics(settings.metrics_host, settings.metrics_port)
+    except OSError as error:
+        address = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise StartError(f"can't serve metrics on {address} (METRICS_PORT): {error}") from error
+
+
+def run_migrate(settings: Settings) -> int:
+    """Bring the database up to date; returns the exit code.
+
+    Raises:
+        StartError: the database can't be reached.
+    """
+    import psycopg
+
+    from server.db.migrations import migrate
+
+    try:
+        revision = migrate(settings.database_url)
+    except psycopg.OperationalError as error:
+        raise StartError(f"the database (DATABASE_URL) can't be reached: {error}") from error
+    _log.info("migrated", revision=revision)
+    return 0
+
+
+def run_relay(settings: Settings) -> int:
+    """Relay events until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        StartError: the metrics port is taken.
+    """
+    from server.workers.relay import Relay, RelaySettings
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _serve_metrics(settings)
+    where = RelaySettings(settings.database_url, settings.kafka_bootstrap_servers, TOPIC)
+    Relay(where, _now, stop).run()
+    _log.info("stopped")
+    return 0
+
+
+def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:
+    """Serve the API until SIGTERM or SIGINT, in this process or in several; returns the exit code.
+
+    Args:
+        until_stdin_closes: stop also when standard input ends, which is how a worker notices that its parent is gone.
+
+    Raises:
+        StartError: a port is taken, or the signing keys can't be read.
+    """
+    if settings.api_workers > 1:
+        from server.processes import run_workers
+
+        return run_workers(
+            settings.api_workers, settings.grpc_port, settings.metrics_port, settings.shutdown_grace_seconds
+        )
+    import uvloop
+
+    _serve_metrics(settings)
+    uvloop.run(_serve_api(settings, until_stdin_closes=until_stdin_closes))
+    return 0
+
+
+async def _serve_api(settings: Settings, *, until_stdin_closes: bool) -> None:
+    asked = _stop_requests(until_stdin_closes=until_stdin_closes)
+    keys = _keys(settings)
+    database = _database(settings)
+    async with AsyncExitStack() as stack:
+        await database.open()
+        stack.push_async_callback(database.close)
+        server = _api_server(settings, _collaborators(settings, database), _boundary(settings, keys))
+        await server.start()
+        stack.push_async_callback(server.stop, settings.shutdown_grace_seconds)
+        await stack.enter_async_context(_background(keys.keep_fresh()))
+        await stack.enter_async_context(_background(_report_ready(server, database)))
+        _log.info("listening", host=settings.grpc_host, port=settings.grpc_port)
+        await asked.wait()
+        _log.info("stopping", grace_seconds=settings.shutdown_grace_seconds)
+    _log.info("stopped")
+
+
+def _stop_requests(*, until_stdin_closes: bool) -> asyncio.Event:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    if until_stdin_closes:
+        loop.add_reader(sys.stdin.fileno(), _on_stdin, loop, asked)
+    return asked
+
+
+def _on_stdin(loop: asyncio.AbstractEventLoop, asked: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        loop.remove_reader(sys.stdin.fileno())
+        asked.set()
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _report_ready(server: "ApiServer", database: "Database") -> None:
+    """SERVING once the database has answered with the schema in place.
+
+    A database that goes away later changes nothing here: calls then answer UNAVAILABLE by themselves, which tells
+    callers more than a server that no gateway sends to.
+    """
+    last = None
+    while (problem := await database.problem()) is not None:
+        if problem != last:
+            _log.warning("not ready", problem=problem)
+        last = problem
+        await asyncio.sleep(READY_POLL_SECONDS)
+    await server.report_health(serving=True)
+    _log.info("serving")
+
+
+def _keys(settings: Settings) -> "KeySet":
+    from server.auth import KeySet, keys_at_url, keys_in_file
+
+    source = keys_in_file(settings.jwks_file) if settings.jwks_file else keys_at_url(settings.jwks_url or "")
+    keys = KeySet(source)
+    try:
+        keys.refresh()
+    except (OSError, ValueError) as error:
+        raise StartError(f"the signing keys (JWKS_FILE or JWKS_URL) can't be read: {error}") from error
+    return keys
+
+
+def _database(settings: Settings) -> "Database":
+    from server.db.database import Database, PoolLimits
+
+    limits = PoolLimits(
+        size=settings.db_pool_size,
+        max_waiting=settings.db_pool_max_waiting,
+        timeout=settings.db_pool_timeout_seconds,
+        statement_timeout=settings.statement_timeout_seconds,
+    )
+    return Database(settings.database_url, limits)
+
+
+def _collaborators(settings: Settings, database: "Database") -> "Collaborators":
+    from uuid_utils.compat import uuid7
+
+    from server.usecases.collaborators import Collaborators
+
+    return Collaborators(
+        db=database,
+        page_tokens=PageTokens(settings.page_token_key),
+        clock=_now,
+        new_id=uuid7,
+        idempotency_key_ttl=timedelta(seconds=settings.idempotency_key_ttl_seconds),
+        reopen_on_comment=settings.reopen_on_comment,
+    )
+
+
+def _boundary(settings: Settings, keys: "KeySet") -> "Boundary":
+    from server.api.boundary import Boundary
+    from server.auth import TokenVerifier
+
+    verifier = TokenVerifier(keys, settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway_seconds)
+    return Boundary(verifier, settings.max_concurrent_calls, settings.default_deadline_seconds)
+
+
+def _api_server(settings: Settings, on: "Collaborators", boundary: "Boundary") -> "ApiServer":
+    from server.api.server import ApiServer, Endpoint
+
+    endpoint = Endpoint(settings.grpc_host, settings.grpc_port, settings.max_request_bytes)
+    try:
+        return ApiServer(on, boundary, endpoint)
+    except RuntimeError as error:
+        raise StartError(f"can't listen on {endpoint.host}:{endpoint.port} (GRPC_PORT): {error}") from error

@@ -1,0 +1,1 @@
+"""Tables, statements and migrations. This room knows rows and knows no RPC."""

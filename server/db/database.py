@@ -1,0 +1,94 @@
+"""The one door to PostgreSQL for the API: a bounded pool, prepared statements, errors in the service's terms."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection, AsyncRawCursor, errors
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from server.db.statements import GET_TICKET, Statement
+from server.errors import DeadlineExceeded, DependencyUnavailable, Overloaded, ServiceError
+
+R = TypeVar("R")
+
+
+class PoolLimits(NamedTuple):
+    """How much of the database one process may take. Times in seconds."""
+
+    size: int = 8
+    max_waiting: int = 200
+    timeout: float = 3.0
+    statement_timeout: float = 8.0
+
+
+class Database:
+    """Runs compiled statements, each its own transaction, prepared and with binary results.
+
+    Raises, from every method:
+        Overloaded: the queue for a connection is full.
+        DependencyUnavailable: PostgreSQL can't be reached, or no connection came free in time.
+        DeadlineExceeded: PostgreSQL stopped the statement at the statement timeout.
+    """
+
+    def __init__(self, dsn: str, limits: PoolLimits) -> None:
+        self._pool = AsyncConnectionPool(
+            dsn,
+            min_size=min(2, limits.size),
+            max_size=limits.size,
+            max_waiting=limits.max_waiting,
+            timeout=limits.timeout,
+            connection_class=AsyncConnection[tuple[Any, ...]],
+            kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "options": _session(limits)},
+            open=False,
+            name="api",
+        )
+
+    async def open(self) -> None:
+        """Open the pool without waiting for PostgreSQL: calls are refused until it answers."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def problem(self) -> str | None:
+        """What keeps this database from being worked with, in words; None where nothing does."""
+        try:
+            await self.fetch_all(GET_TICKET, {"ticket_id": UUID(int=0)}, tuple)
+        except errors.UndefinedTable:
+            return "the schema is missing: run the migrations"
+        except ServiceError as error:
+            return str(error.__cause__ or error)
+        return None
+
+    async def fetch_all(
+        self, statement: Statement, values: Mapping[str, object], make: Callable[[tuple[Any, ...]], R]
+    ) -> list[R]:
+        """Every row of the result, each through `make`."""
+        try:
+            async with self._pool.connection() as connection:
+                cursor = connection.cursor(binary=True)
+                await cursor.execute(statement.sql, statement.bind(values), prepare=True)
+                return [make(row) for row in await cursor.fetchall()]
+        except TooManyRequests as error:
+            raise Overloaded from error
+        except (PoolTimeout, PoolClosed) as error:
+            raise DependencyUnavailable from error
+        except errors.QueryCanceled as error:
+            raise DeadlineExceeded from error
+        except psycopg.OperationalError as error:
+            raise DependencyUnavailable from error
+
+    async def fetch_one(
+        self, statement: Statement, values: Mapping[str, object], make: Callable[[tuple[Any, ...]], R]
+    ) -> R | None:
+        """The first row of the result through `make`, or None where there is none."""
+        rows = await self.fetch_all(statement, values, make)
+        return rows[0] if rows else None
+
+
+def _session(limits: PoolLimits) -> str:
+    """Session settings as PostgreSQL takes them at connection time."""
+    return f"-c statement_timeout={int(limits.statement_timeout * 1000)} -c timezone=UTC"

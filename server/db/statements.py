@@ -1,0 +1,396 @@
+"""Every statement of the service: composed by SQLAlchemy, compiled once here at import, run by psycopg as text.
+
+A write is one statement: the guarded UPDATE or the INSERT, and the event rows selected from its result, so that an
+event can't exist without its change, nor a change without its event.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    DateTime,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    case,
+    column,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    true,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.sql.elements import BindParameter, ClauseElement, ColumnElement
+from sqlalchemy.sql.selectable import CTE, Select, TableValuedAlias
+from sqlalchemy.types import TypeEngine
+
+from server.db.tables import comments, events, idempotency_keys, tickets
+from server.domain.events import HistoryEntry
+from server.domain.tickets import Comment, Status, Ticket
+
+# PostgreSQL's own placeholders ($1, $2, …): psycopg has nothing left to parse. The casts that SQLAlchemy renders tell
+# PostgreSQL each parameter's type.
+_dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+_MOMENT = DateTime(timezone=True)
+
+
+class Statement(NamedTuple):
+    """SQL text, and the names of its parameters in the order of their numbers."""
+
+    sql: str
+    names: tuple[str, ...]
+
+    def bind(self, values: Mapping[str, object]) -> tuple[object, ...]:
+        """The parameters in order; a missing name is a KeyError, names that are not used are passed over."""
+        return tuple([values[name] for name in self.names])
+
+
+def _compile(statement: ClauseElement) -> Statement:
+    compiled = statement.compile(dialect=_dialect, compile_kwargs={"render_postcompile": True})
+    if not isinstance(compiled, SQLCompiler):
+        raise TypeError(f"{statement!r} is not a statement with parameters")
+    return Statement(str(compiled), tuple(compiled.positiontup or ()))
+
+
+def _param(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> BindParameter[Any]:
+    return bindparam(name, type_=type_)
+
+
+def _uuid(name: str) -> BindParameter[Any]:
+    return _param(name, Uuid)
+
+
+def _text(name: str) -> BindParameter[Any]:
+    return _param(name, Text)
+
+
+def _moment(name: str) -> BindParameter[Any]:
+    return _param(name, _MOMENT)
+
+
+TICKET_COLUMNS = [tickets.c[name] for name in Ticket._fields]
+COMMENT_COLUMNS = [comments.c[name] for name in Comment._fields]
+# A snapshot in an event carries neither of the two long texts.
+_SNAPSHOT_FIELDS = [name for name in Ticket._fields if name not in ("description", "resolution_notes")]
+
+
+# --- Events, selected from the ticket's row as a statement left it ---------------------------------------------------
+
+_DRAFTS: dict[str, type[TypeEngine[Any]]] = {
+    "event_id": Uuid,
+    "event_type": Text,
+    "from_status": Text,
+    "to_status": Text,
+    "assigned_to": Uuid,
+    "previous_assignee": Uuid,
+    "reason": Text,
+    "has_resolution_notes": Boolean,
+    "comment_id": Uuid,
+    "author_role": Text,
+}
+
+
+def _drafts() -> TableValuedAlias:
+    """The drafts of one change as rows, numbered from 1, from one array parameter per field."""
+    arrays = [_param(f"draft_{name}", ARRAY(type_)) for name, type_ in _DRAFTS.items()]
+    columns = [column(name, type_) for name, type_ in _DRAFTS.items()]
+    rows = func.unnest(*arrays).table_valued(*columns, with_ordinality="number", name="drafts")
+    return rows.render_derived()
+
+
+def _snapshot(ticket: CTE) -> ColumnElement[Any]:
+    pairs = [part for name in _SNAPSHOT_FIELDS for part in (literal_column(f"'{name}'"), ticket.c[name])]
+    return func.jsonb_build_object(*pairs)
+
+
+def _record_events(ticket: CTE, is_internal: ColumnElement[bool]) -> CTE:
+    """The event rows of a change, numbered below the counts that the change left on its ticket."""
+    drafts = _drafts()
+    total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
+    number = ticket.c.history_count - total + drafts.c.number
+    sequence = ticket.c.event_count - total + drafts.c.number
+    values = {
+        "id": drafts.c.event_id,
+        "ticket_id": ticket.c.id,
+        "position": number,
+        "sequence": case((is_internal, null()), else_=sequence),
+        "change_id": _uuid("change_id"),
+        "occurred_at": _moment("now"),
+        "actor_id": _uuid("actor_id"),
+        "actor_role": _text("actor_role"),
+        "is_internal": is_internal,
+        "ticket": case((is_internal, null()), else_=_snapshot(ticket)),
+        **{name: drafts.c[name] for name in _DRAFTS if name != "event_id"},
+    }
+    rows = select(*values.values()).select_from(ticket.join(drafts, true())).order_by(drafts.c.number)
+    return insert(events).from_select(list(values), rows).cte("recorded")
+
+
+_NOT_INTERNAL: ColumnElement[bool] = literal_column("false", Boolean)
+
+
+# --- Idempotency keys -------------------------------------------------------------------------------------------------
+
+
+def _claim_key(resource: str, source: CTE | None) -> CTE:
+    """Take the caller's key, or no row where it is taken; an expired one is taken over.
+
+    A concurrent holder of the same key is waited for: its row decides.
+    """
+    values = {
+        "caller_id": _uuid("actor_id"),
+        "call": _text("call"),
+        "key": _text("key"),
+        "payload_hash": _param("payload_hash", LargeBinary),
+        "resource_id": _uuid(resource),
+        "created_at": _moment("now"),
+    }
+    rows = select(*values.values())
+    claim = pg_insert(idempotency_keys).from_select(list(values), rows if source is None else rows.select_from(source))
+    renewed = {name: claim.excluded[name] for name in ("payload_hash", "resource_id", "created_at")}
+    return (
+        claim.on_conflict_do_update(
+            constraint=idempotency_keys.primary_key,
+            set_=renewed,
+            where=idempotency_keys.c.created_at < _moment("expired_before"),
+        )
+        .returning(idempotency_keys.c.resource_id)
+        .cte("claimed")
+    )
+
+
+FIND_KEY = _compile(
+    select(idempotency_keys.c.payload_hash, idempotency_keys.c.resource_id).where(
+        idempotency_keys.c.caller_id == _uuid("actor_id"),
+        idempotency_keys.c.call == _text("call"),
+        idempotency_keys.c.key == _text("key"),
+        idempotency_keys.c.created_at >= _moment("expired_before"),
+    )
+)
+
+
+# --- Writes -----------------------------------------------------------------------------------------------------------
+
+
+def _create_ticket(*, keyed: bool) -> Statement:
+    values = {
+        "id": _uuid("ticket_id"),
+        "user_id": _uuid("user_id"),
+        "order_id": _uuid("order_id"),
+        "subject": _text("subject"),
+        "description": _text("description"),
+        "status": literal_column(f"'{Status.OPEN}'"),
+        "priority": _text("priority"),
+        "created_at": _moment("now"),
+        "updated_at": _moment("now"),
+        "version": literal_column("1"),
+        "event_count": literal_column("1"),
+        "history_count": literal_column("1"),
+    }
+    rows = select(*values.values())
+    if keyed:
+        rows = rows.select_from(_claim_key("ticket_id", None))
+    created = insert(tickets).from_select(list(values), rows).returning(*tickets.c).cte("created")
+    return _returning_ticket(created)
+
+
+def _returning_ticket(ticket: CTE) -> Statement:
+    fields = select(*(ticket.c[name] for name in Ticket._fields))
+    return _compile(fields.add_cte(_record_events(ticket, _NOT_INTERNAL)))
+
+
+def _update_ticket(events_added: ColumnElement[int]) -> ReturningUpdate[Any]:
+    total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
+    return (
+        update(tickets)
+        .where(tickets.c.id == _uuid("ticket_id"))
+        .values(
+            status=_text("new_status"),
+            assigned_to=_uuid("new_assigned_to"),
+            resolved_at=_moment("new_resolved_at"),
+            resolution_notes=_text("new_resolution_notes"),
+            updated_at=_moment("new_updated_at"),
+            version=_param("new_version", Integer),
+            event_count=tickets.c.event_count + events_added,
+            history_count=tickets.c.history_count + total,
+        )
+        .returning(*tickets.c)
+    )
+
+
+def _change_ticket() -> Statement:
+    total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
+    changed = _update_ticket(total).where(tickets.c.version == _param("version", Integer)).cte("changed")
+    return _returning_ticket(changed)
+
+
+def _add_comment(*, keyed: bool) -> Statement:
+    """Lock the ticket at the version that was read, take the key, move the counts, add comment and events."""
+    is_internal = _param("is_internal", Boolean)
+    source = (
+        select(tickets.c.id)
+        .where(tickets.c.id == _uuid("ticket_id"), tickets.c.version == _param("version", Integer))
+        .with_for_update()
+        .cte("locked")
+    )
+    if keyed:
+        source = _claim_key("comment_id", source)
+    total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
+    events_added = case((is_internal, literal_column("0", Integer)), else_=total)
+    # The join with the lock (or the key) is the guard: without that row nothing below it happens.
+    changed = (
+        _update_ticket(events_added).where(select(literal_column("1")).select_from(source).exists()).cte("changed")
+    )
+    values = {
+        "id": _uuid("comment_id"),
+        "ticket_id": changed.c.id,
+        "user_id": _uuid("actor_id"),
+        "comment": _text("comment"),
+        "is_internal": is_internal,
+        "created_at": _moment("now"),
+        "author_role": _text("actor_role"),
+    }
+    added = (
+        insert(comments).from_select(list(values), select(*values.values())).returning(*COMMENT_COLUMNS).cte("added")
+    )
+    fields = select(*(added.c[name] for name in Comment._fields))
+    return _compile(fields.add_cte(_record_events(changed, is_internal)))
+
+
+CREATE_TICKET = _create_ticket(keyed=False)
+CREATE_TICKET_ONCE = _create_ticket(keyed=True)
+CHANGE_TICKET = _change_ticket()
+ADD_COMMENT = _add_comment(keyed=False)
+ADD_COMMENT_ONCE = _add_comment(keyed=True)
+
+
+# --- Reads ------------------------------------------------------------------------------------------------------------
+
+GET_TICKET = _compile(select(*TICKET_COLUMNS).where(tickets.c.id == _uuid("ticket_id")))
+GET_COMMENT = _compile(select(*COMMENT_COLUMNS).where(comments.c.id == _uuid("comment_id")))
+
+_LIMIT = _param("limit", Integer)
+_AFTER = tuple_(_param("after_rank", SmallInteger), _moment("after_created_at"), _uuid("after_id"))
+_BEFORE = tuple_(_moment("after_created_at"), _uuid("after_id"))
+_Columns = ReadOnlyColumnCollection[str, Any]
+_TRIAGE = (tickets.c.triage_rank, tickets.c.created_at, tickets.c.id)
+
+
+def _among(column_: ColumnElement[Any], name: str, type_: type[TypeEngine[Any]]) -> ColumnElement[bool]:
+    return column_ == any_(_param(name, ARRAY(type_)))
+
+
+def _per_status(rows: Select[Any], order: Callable[[_Columns], list[ColumnElement[Any]]]) -> Statement:
+    """Merge one ordered index range per status, so that a page reads about a page of rows, wherever it lies.
+
+    A status that was not asked for costs nothing: its branch is cut off by a condition without columns.
+    """
+    branches = [_branch(rows, status).order_by(*order(tickets.c)).limit(_LIMIT).subquery() for status in Status]
+    merged = union_all(*(select(branch) for branch in branches)).subquery("merged")
+    fields = select(*(merged.c[name] for name in Ticket._fields))
+    return _compile(fields.order_by(*order(merged.c)).limit(_LIMIT))
+
+
+def _branch(rows: Select[Any], status: Status) -> Select[Any]:
+    word: ColumnElement[str] = literal_column(f"'{status}'", Text)
+    return rows.where(tickets.c.status == word, word == any_(_param("statuses", ARRAY(Text))))
+
+
+def _triage_order(columns: _Columns) -> list[ColumnElement[Any]]:
+    return [columns["triage_rank"], columns["created_at"], columns["id"]]
+
+
+def _newest_first(columns: _Columns) -> list[ColumnElement[Any]]:
+    return [columns["created_at"].desc(), columns["id"].desc()]
+
+
+def _filtered(*conditions: ColumnElement[bool]) -> Select[Any]:
+    """Tickets in triage order after a position, under the filters that any index carries along."""
+    return select(*TICKET_COLUMNS, tickets.c.triage_rank).where(
+        *conditions,
+        _among(tickets.c.triage_rank, "ranks", SmallInteger),
+        tickets.c.created_at >= _moment("created_after"),
+        tickets.c.created_at < _moment("created_before"),
+        tuple_(*_TRIAGE) > _AFTER,
+    )
+
+
+def _optional(column_: ColumnElement[Any], parameter: BindParameter[Any]) -> ColumnElement[bool]:
+    return parameter.is_(None) | (column_ == parameter)
+
+
+_UNASSIGNED = tickets.c.assigned_to.is_(None)
+
+LIST_TICKETS = _per_status(_filtered(), _triage_order)
+LIST_UNASSIGNED_TICKETS = _per_status(_filtered(_UNASSIGNED), _triage_order)
+LIST_TICKETS_OF_ASSIGNEE = _per_status(_filtered(tickets.c.assigned_to == _uuid("assigned_to")), _triage_order)
+# One user's tickets are few; they are sorted rather than kept in triage order by one more index.
+LIST_TICKETS_OF_USER = _compile(
+    _filtered(
+        tickets.c.user_id == _uuid("user_id"),
+        _among(tickets.c.status, "statuses", Text),
+        _optional(tickets.c.assigned_to, _uuid("assigned_to")),
+        ~_param("unassigned", Boolean) | _UNASSIGNED,
+    )
+    .with_only_columns(*TICKET_COLUMNS)
+    .order_by(*_TRIAGE)
+    .limit(_LIMIT)
+)
+LIST_MY_TICKETS = _per_status(
+    select(*TICKET_COLUMNS).where(
+        tickets.c.user_id == _uuid("user_id"), tuple_(tickets.c.created_at, tickets.c.id) < _BEFORE
+    ),
+    _newest_first,
+)
+
+LIST_COMMENTS = _compile(
+    select(*COMMENT_COLUMNS)
+    .where(
+        comments.c.ticket_id == _uuid("ticket_id"),
+        _param("with_internal", Boolean) | ~comments.c.is_internal,
+        tuple_(comments.c.created_at, comments.c.id) < _BEFORE,
+    )
+    .order_by(*_newest_first(comments.c))
+    .limit(_LIMIT)
+)
+
+HISTORY_COLUMNS = [events.c[name] for name in HistoryEntry._fields]
+LIST_HISTORY = _compile(
+    select(*HISTORY_COLUMNS)
+    .where(
+        events.c.ticket_id == _uuid("ticket_id"),
+        _param("with_internal", Boolean) | ~events.c.is_internal,
+        events.c.position > _param("after_position", Integer),
+    )
+    .order_by(events.c.position)
+    .limit(_LIMIT)
+)
+
+
+# --- The relay --------------------------------------------------------------------------------------------------------
+
+_UNPUBLISHED = events.c.published_at.is_(None) & ~events.c.is_internal
+
+LIST_UNPUBLISHED = _compile(
+    select(*HISTORY_COLUMNS, events.c.ticket).where(_UNPUBLISHED).order_by(events.c.row_no).limit(_LIMIT)
+)
+MARK_PUBLISHED = _compile(
+    update(events).where(events.c.id == any_(_param("event_ids", ARRAY(Uuid)))).values(published_at=_moment("now"))
+)
+MEASURE_BACKLOG = _compile(select(func.count(), func.min(events.c.occurred_at)).where(_UNPUBLISHED))

@@ -1,0 +1,38 @@
+"""Who calls: the six roles, and the caller that a verified token names (contract, section 1)."""
+
+from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+
+class Role(StrEnum):
+    """The roles that a token may carry."""
+
+    CUSTOMER = "customer"
+    RESTAURANT = "restaurant"
+    DRIVER = "driver"
+    SUPPORT_AGENT = "support_agent"
+    SUPPORT_SUPERVISOR = "support_supervisor"
+    SERVICE = "service"
+
+
+USERS = frozenset({Role.CUSTOMER, Role.RESTAURANT, Role.DRIVER})
+STAFF = frozenset({Role.SUPPORT_AGENT, Role.SUPPORT_SUPERVISOR})
+EVERYONE = frozenset(Role)
+
+
+class Caller(NamedTuple):
+    """An authenticated caller: the token's `sub` and `role`."""
+
+    id: UUID
+    role: Role
+
+    @property
+    def is_user(self) -> bool:
+        """A customer, a restaurant or a driver."""
+        return self.role in USERS
+
+    @property
+    def is_staff(self) -> bool:
+        """A support agent or a supervisor."""
+        return self.role in STAFF

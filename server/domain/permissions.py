@@ -1,0 +1,89 @@
+"""Who may do what: one table of calls and roles, denied by default, and the few rules that look further.
+
+Source: contract, section 4, column "who".
+"""
+
+from uuid import UUID
+
+from server.domain.callers import EVERYONE, STAFF, USERS, Caller, Role
+from server.domain.tickets import Status, Ticket
+from server.errors import ActionNotAllowed, RoleNotAllowed, TicketNotFound
+
+MAY_CALL: dict[str, frozenset[Role]] = {
+    "TicketService.CreateTicket": EVERYONE,
+    "TicketService.ListTickets": STAFF | {Role.SERVICE},
+    "TicketService.ListMyTickets": EVERYONE,
+    "TicketService.ListAssignedTickets": STAFF,
+    "TicketService.GetTicket": EVERYONE,
+    "TicketService.UpdateTicketStatus": USERS | STAFF,
+    "TicketService.AssignTicket": STAFF,
+    "TicketService.ListTicketHistory": USERS | STAFF,
+    "CommentService.AddComment": USERS | STAFF,
+    "CommentService.ListComments": USERS | STAFF,
+}
+
+
+def require_call(caller: Caller, call: str) -> None:
+    """Let the caller's role make the call, or refuse it before anything else is looked at.
+
+    Raises:
+        RoleNotAllowed: the table has no such pair.
+    """
+    if caller.role not in MAY_CALL.get(call, ()):
+        raise RoleNotAllowed(role=caller.role, call=call)
+
+
+def require_sight(caller: Caller, ticket: Ticket | None, ticket_id: UUID) -> Ticket:
+    """The ticket, for those who may see it: its owner, staff and services.
+
+    Raises:
+        TicketNotFound: there is none, or it is somebody else's; a caller can't tell which.
+    """
+    if ticket is None or (caller.is_user and ticket.user_id != caller.id):
+        raise TicketNotFound(ticket_id=ticket_id)
+    return ticket
+
+
+def may_see_internal(caller: Caller) -> bool:
+    """Internal notes are for staff."""
+    return caller.is_staff
+
+
+def require_owner_choice(caller: Caller, owner: UUID) -> None:
+    """Users create tickets for themselves; staff and services for anyone.
+
+    Raises:
+        ActionNotAllowed: a user named another user.
+    """
+    if caller.is_user and owner != caller.id:
+        raise ActionNotAllowed("only staff and services may create a ticket for another user")
+
+
+def require_status_change(caller: Caller, wanted: Status) -> None:
+    """Staff may ask for any status; a user only closes an own ticket.
+
+    Raises:
+        ActionNotAllowed: a user asked for another status.
+    """
+    if caller.is_user and wanted is not Status.CLOSED:
+        raise ActionNotAllowed("the owner of a ticket may only close it", to=wanted)
+
+
+def require_assignment(caller: Caller, assignee: UUID) -> None:
+    """Supervisors assign anyone; agents only themselves.
+
+    Raises:
+        ActionNotAllowed: an agent named somebody else.
+    """
+    if caller.role is not Role.SUPPORT_SUPERVISOR and assignee != caller.id:
+        raise ActionNotAllowed("an agent may only assign tickets to themselves")
+
+
+def require_internal_note(caller: Caller, *, is_internal: bool) -> None:
+    """Only staff write internal notes; a user's is refused, never made public instead.
+
+    Raises:
+        ActionNotAllowed: a user asked for an internal note.
+    """
+    if is_internal and not caller.is_staff:
+        raise ActionNotAllowed("only staff may write internal notes")

@@ -1,0 +1,71 @@
+"""The two things support works on, in the words of the contract's sections 2 and 3."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from server.domain.callers import Role
+
+
+class Status(StrEnum):
+    """Where a ticket stands; `closed` is final."""
+
+    OPEN = "open"
+    IN_PROGRESS = "in_progress"
+    RESOLVED = "resolved"
+    CLOSED = "closed"
+
+
+class Priority(StrEnum):
+    """How soon a ticket wants an answer."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+# Triage goes by priority, most urgent first: the rank is what the lists are ordered by.
+TRIAGE_RANK = {Priority.URGENT: 0, Priority.HIGH: 1, Priority.MEDIUM: 2, Priority.LOW: 3}
+
+
+class Ticket(NamedTuple):
+    """One row of `support_tickets`, its columns in this order. Times are UTC."""
+
+    id: UUID
+    user_id: UUID
+    order_id: UUID | None
+    subject: str
+    description: str
+    status: str
+    priority: str
+    assigned_to: UUID | None
+    resolved_at: datetime | None
+    resolution_notes: str | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+    def as_created(self) -> "Ticket":
+        """The ticket as its creation answered it, which is what a retried CreateTicket gets again."""
+        return self._replace(
+            status=Status.OPEN,
+            assigned_to=None,
+            resolved_at=None,
+            resolution_notes=None,
+            updated_at=self.created_at,
+            version=1,
+        )
+
+
+class Comment(NamedTuple):
+    """One row of `ticket_comments`, its columns in this order. Times are UTC."""
+
+    id: UUID
+    ticket_id: UUID
+    user_id: UUID
+    comment: str
+    is_internal: bool
+    created_at: datetime
+    author_role: Role

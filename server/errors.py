@@ -1,0 +1,186 @@
+"""What can go wrong, as types: each knows its code, its reason and its facts.
+
+The codes are gRPC's canonical numbers; the reasons are the values of `nibble.support.v1.ErrorReason`. This module
+imports no gRPC: `server.api.status` turns an error into the status that a caller sees.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import ClassVar, NamedTuple
+
+
+class Code(IntEnum):
+    """Canonical codes (google.rpc.Code), by their numbers on the wire."""
+
+    OK = 0
+    CANCELLED = 1
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+class FieldViolation(NamedTuple):
+    """One bad field, by the name the caller used, and what is allowed there."""
+
+    field: str
+    description: str
+
+
+class ServiceError(Exception):
+    """Anything a caller is told about.
+
+    `message` is for people and names no secret; `facts` become the metadata of the ErrorInfo; `retry_after`, in
+    seconds, becomes a RetryInfo where waiting helps.
+    """
+
+    code: ClassVar[Code]
+    reason: ClassVar[str]
+    template: ClassVar[str]
+    retry_after: ClassVar[float | None] = None
+    violations: Sequence[FieldViolation] = ()
+
+    def __init__(self, **facts: object) -> None:
+        self.facts = {name: str(value) for name, value in facts.items()}
+        self.message = self.template.format(**self.facts)
+        super().__init__(self.message)
+
+
+class InvalidFields(ServiceError):
+    """One or more fields break a rule; all of them are named at once."""
+
+    code, reason = Code.INVALID_ARGUMENT, "INVALID_FIELDS"
+    template = "invalid request: {summary}"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__(summary="; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.facts = {}
+        self.violations = tuple(violations)
+
+
+class MalformedRequest(ServiceError):
+    """The bytes of the request are not the message that this call takes."""
+
+    code, reason = Code.INVALID_ARGUMENT, "MALFORMED_REQUEST"
+    template = "the request is not a valid {message_type} (texts must be UTF-8)"
+
+
+class InvalidToken(ServiceError):
+    """No token, or one that this service does not believe."""
+
+    code, reason = Code.UNAUTHENTICATED, "INVALID_TOKEN"
+    template = "{problem}"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem=problem)
+        self.facts = {}
+
+
+class RoleNotAllowed(ServiceError):
+    """The caller's role may never make this call."""
+
+    code, reason = Code.PERMISSION_DENIED, "ROLE_NOT_ALLOWED"
+    template = "the role {role} may not call {call}"
+
+
+class ActionNotAllowed(ServiceError):
+    """The role may make the call, but not for what was asked."""
+
+    code, reason = Code.PERMISSION_DENIED, "ACTION_NOT_ALLOWED"
+    template = "{rule}"
+
+    def __init__(self, rule: str, **facts: object) -> None:
+        super().__init__(rule=rule, **facts)
+        del self.facts["rule"]
+
+
+class TicketNotFound(ServiceError):
+    """No such ticket, or one that the caller may not see: the two are not told apart."""
+
+    code, reason = Code.NOT_FOUND, "TICKET_NOT_FOUND"
+    template = "there is no ticket {ticket_id}"
+
+
+class IllegalTransition(ServiceError):
+    """The state machine has no way from the present status to the one asked for."""
+
+    code, reason = Code.FAILED_PRECONDITION, "ILLEGAL_TRANSITION"
+    template = "a ticket can't go from {from_} to {to}"
+
+    def __init__(self, current: str, wanted: str, ticket_id: object) -> None:
+        super().__init__(from_=current, to=wanted, ticket_id=ticket_id)
+        self.facts["from"] = self.facts.pop("from_")
+
+
+class TicketNotAssignable(ServiceError):
+    """A resolved or closed ticket takes no assignee."""
+
+    code, reason = Code.FAILED_PRECONDITION, "TICKET_NOT_ASSIGNABLE"
+    template = "a {status} ticket can't be assigned"
+
+
+class TicketClosed(ServiceError):
+    """A closed ticket takes internal notes only."""
+
+    code, reason = Code.FAILED_PRECONDITION, "TICKET_CLOSED"
+    template = "the ticket is closed: it takes internal notes only"
+
+
+class VersionMismatch(ServiceError):
+    """The ticket is not at the version that the caller expected."""
+
+    code, reason = Code.ABORTED, "VERSION_MISMATCH"
+    template = "the ticket is at version {version}, not at the expected {expected_version}"
+
+
+class Contention(ServiceError):
+    """Others changed the ticket at every attempt."""
+
+    code, reason = Code.ABORTED, "CONTENTION"
+    template = "the ticket is being changed by others; try again"
+    retry_after = 0.5
+
+
+class IdempotencyKeyReused(ServiceError):
+    """The key came before, with another payload."""
+
+    code, reason = Code.ALREADY_EXISTS, "IDEMPOTENCY_KEY_REUSED"
+    template = "this Idempotency-Key was used with another request"
+
+
+class Overloaded(ServiceError):
+    """The server takes no more work just now."""
+
+    code, reason = Code.RESOURCE_EXHAUSTED, "OVERLOADED"
+    template = "the service is at its limit; try again shortly"
+    retry_after = 1.0
+
+
+class DependencyUnavailable(ServiceError):
+    """The database, or another part that the call needs, does not answer."""
+
+    code, reason = Code.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE"
+    template = "the service can't reach its database; try again shortly"
+    retry_after = 1.0
+
+
+class DeadlineExceeded(ServiceError):
+    """The call did not end within its deadline; whether a write took place is unknown."""
+
+    code, reason = Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"
+    template = "the call did not end within its deadline"
+
+
+class UnexpectedFailure(ServiceError):
+    """A defect of the service; the log has more under the same request id."""
+
+    code, reason = Code.INTERNAL, "INTERNAL"
+    template = "an unexpected failure; the request id is {request_id}"

@@ -1,0 +1,17 @@
+"""A health probe for containers: asks one API process over gRPC whether it is serving."""
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+PROBE_TIMEOUT = 3.0
+
+
+def is_serving(target: str) -> bool:
+    """Whether the API at `target` (host:port) answers SERVING within three seconds."""
+    with grpc.insecure_channel(target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,134 @@
+"""The settings of the service: read once from the environment, checked by name before anything opens."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from server.telemetry import FORMATS, LEVELS
+
+SHORTEST_KEY = 32
+
+
+class Role(StrEnum):
+    """The commands of the service; each needs other settings."""
+
+    API = "api"
+    RELAY = "relay"
+    MIGRATE = "migrate"
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or wrong; the message names each, one per line."""
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    return _one_of("true", "false")(text) == "true"
+
+
+def _secret(text: str) -> bytes:
+    if len(text) < SHORTEST_KEY:
+        raise ValueError(f"must have at least {SHORTEST_KEY} characters")
+    return text.encode()
+
+
+def _number(kind: type[int | float], least: float, most: float) -> Callable[[str], int | float]:
+    def parse(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not least <= value <= most:
+            raise ValueError(f"must be a number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("must be an http or https URL")
+    return text
+
+
+_port = _number(int, 1, 65_535)
+_seconds = _number(float, 0.1, 86_400)
+
+
+def _setting(parse: Callable[[str], Any] = str, default: object = None, needed_by: tuple[Role, ...] = ()) -> Any:  # noqa: ANN401
+    return field(default=default, metadata={"parse": parse, "needed_by": needed_by})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting, named in the environment like the field in upper case. Times are in seconds."""
+
+    database_url: str = _setting(needed_by=(Role.API, Role.RELAY, Role.MIGRATE))
+    kafka_bootstrap_servers: str = _setting(needed_by=(Role.RELAY,))
+    grpc_host: str = _setting(default="127.0.0.1")
+    grpc_port: int = _setting(_port, 50_051)
+    api_workers: int = _setting(_number(int, 1, 64), 1)
+    metrics_host: str = _setting(default="127.0.0.1")
+    metrics_port: int = _setting(_number(int, 0, 65_535), 0)
+    jwt_issuer: str = _setting(needed_by=(Role.API,))
+    jwt_audience: str = _setting(needed_by=(Role.API,))
+    jwks_file: Path | None = _setting(Path)  # noqa: RUF009 - `field` under another name
+    jwks_url: str | None = _setting(_url)
+    jwt_leeway_seconds: float = _setting(_number(float, 0, 300), 60.0)
+    page_token_key: bytes = _setting(_secret, needed_by=(Role.API,))
+    log_level: str = _setting(_one_of(*LEVELS), "info")
+    log_format: str = _setting(_one_of(*FORMATS), "json")
+    idempotency_key_ttl_seconds: float = _setting(_number(float, 1, 31_622_400), 604_800.0)
+    reopen_on_comment: bool = _setting(_boolean, default=True)
+    max_concurrent_calls: int = _setting(_number(int, 1, 100_000), 200)
+    default_deadline_seconds: float = _setting(_seconds, 10.0)
+    statement_timeout_seconds: float = _setting(_seconds, 8.0)
+    db_pool_size: int = _setting(_number(int, 1, 1_000), 8)
+    db_pool_max_waiting: int = _setting(_number(int, 1, 100_000), 200)
+    db_pool_timeout_seconds: float = _setting(_seconds, 3.0)
+    max_request_bytes: int = _setting(_number(int, 1_024, 104_857_600), 1_048_576)
+    shutdown_grace_seconds: float = _setting(_number(float, 0, 600), 10.0)
+
+
+ENV_NAMES = frozenset(f.name.upper() for f in fields(Settings))
+
+
+def read_settings(role: Role, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in `environ`, where `role` has all that it needs. An empty value counts as none.
+
+    Raises:
+        SettingsError: naming every setting that is missing or wrong.
+    """
+    values: dict[str, Any] = {}
+    problems = []
+    for setting in fields(Settings):
+        name = setting.name.upper()
+        text = environ.get(name, "")
+        try:
+            if text:
+                values[setting.name] = setting.metadata["parse"](text)
+            elif role in setting.metadata["needed_by"]:
+                problems.append(f"{name} is not set; the {role} needs it")
+        except ValueError as error:
+            problems.append(f"{name} {error}")
+    problems += _contradictions(role, values)
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return Settings(**values)
+
+
+def _contradictions(role: Role, values: Mapping[str, Any]) -> list[str]:
+    if role is Role.API and ("jwks_file" in values) == ("jwks_url" in values):
+        return ["JWKS_FILE or JWKS_URL must be set, and not both"]
+    return []

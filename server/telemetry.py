@@ -1,0 +1,77 @@
+"""Logs and metrics: one structured line and one count per call, and nothing a caller wrote in either."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+CALLS = Counter("nibble_calls", "Calls answered, by method and code", ["method", "code"])
+CALL_SECONDS = Histogram(
+    "nibble_call_seconds",
+    "Time from a call's arrival to its answer",
+    ["method"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+CALLS_IN_FLIGHT = Gauge("nibble_calls_in_flight", "Calls admitted and not yet answered")
+EVENTS_PUBLISHED = Counter("nibble_relay_events_published", "Events that Kafka has acknowledged")
+EVENTS_FAILED = Counter("nibble_relay_events_failed", "Sends of an event that failed and will be tried again")
+EVENT_BACKLOG = Gauge("nibble_relay_backlog_events", "Events that Kafka has not acknowledged yet")
+OLDEST_EVENT_SECONDS = Gauge("nibble_relay_oldest_unsent_seconds", "Age of the oldest event not yet acknowledged")
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS = tuple(_LEVELS)
+FORMATS = ("json", "console")
+
+# These say at `info` what only their own developers want to know.
+_TALKATIVE = ("kafka", "alembic", "asyncio", "psycopg.pool")
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Send every log line of the process, the libraries' too, to standard error as JSON or for a terminal."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[_without_internals, *_renderers(form)],
+        )
+    )
+    logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, _LEVELS[level]))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _without_internals(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.pop("_record", None)
+    event.pop("_from_structlog", None)
+    return event
+
+
+def _renderers(form: str) -> list[structlog.typing.Processor]:
+    if form == "console":
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Answer GET /metrics in Prometheus' text format; port 0 means not at all.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    if port:
+        start_http_server(port, addr=host)

@@ -1,0 +1,1 @@
+"""What the service does, one function per act; the API and the background roles share them."""

@@ -1,0 +1,1 @@
+"""Processes beside the API that block and do nothing else."""
