@@ -1,7 +1,6 @@
 """The stack at a terminal: signals in, lines out."""
 
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -9,6 +8,7 @@ import threading
 import time
 import uuid
 
+from devstack.part import CHECKOUT
 from devstack.stack import Stack
 
 # The same caller in both examples, so that the second reads what the first made.
@@ -60,7 +60,7 @@ Metrics   {" ".join(stack.metrics_urls)}
 Database  {stack.dsn}
           {psql}
 Logs      {stack.logs}
-Token     {_token("support_agent")}
+Token     {_token(stack, "support_agent")}
 
 A ticket by REST:
   {_curl(stack)}
@@ -71,26 +71,27 @@ Ctrl-C stops everything.
 """
 
 
-def _token(role: str) -> str:
-    run_dir = os.environ.get("RUN_DIR")
+def _token(stack: Stack, role: str) -> str:
     words = ["make", "-s", "token", f"ROLE={role}"]
-    return shlex.join([*words, f"RUN_DIR={run_dir}"] if run_dir else words)
+    if stack.run_dir != CHECKOUT / ".run":
+        words.append(f"RUN_DIR={stack.run_dir}")
+    return shlex.join(words)
 
 
 def _curl(stack: Stack) -> str:
     body = '{"subject": "The order never came", "description": "Ordered at noon, and it is evening."}'
     return (
-        f"""curl -sS {stack.gateway_url}/api/v1/tickets -H "Authorization: Bearer $({_caller_token()})" """
+        f"""curl -sS {stack.gateway_url}/api/v1/tickets -H "Authorization: Bearer $({_caller_token(stack)})" """
         f"""-H 'Content-Type: application/json' -d '{body}'"""
     )
 
 
 def _grpcurl(stack: Stack) -> str:
     return (
-        f"""grpcurl -plaintext -H "authorization: Bearer $({_caller_token()})" """
+        f"""grpcurl -plaintext -H "authorization: Bearer $({_caller_token(stack)})" """
         f"{stack.grpc_target} nibble.support.v1.TicketService/ListMyTickets"
     )
 
 
-def _caller_token() -> str:
-    return f"{_token('customer')} SUB={_CALLER}"
+def _caller_token(stack: Stack) -> str:
+    return f"{_token(stack, 'customer')} SUB={_CALLER}"

@@ -45,14 +45,14 @@ class Postgres:
     def __init__(self, run_dir: Path, *, durable: bool) -> None:
         self._home = run_dir / "postgres"
         self._data = self._home / "data"
-        self._socket_dir = _socket_dir(self._home)
+        self.socket_dir = _socket_dir(self._home)
         self._durability = DURABLE if durable else FORGETFUL
         # PostgreSQL refuses to run as root.
         self._user = "embedded_postgres" if os.geteuid() == 0 else ""
 
     def dsn_for(self, database: str) -> str:
         """The URI of a database of this server, for libpq."""
-        return f"postgresql://{SUPERUSER}@/{database}?host={self._socket_dir}&port=5432"
+        return f"postgresql://{SUPERUSER}@/{database}?host={self.socket_dir}&port=5432"
 
     @property
     def psql(self) -> Path:
@@ -75,7 +75,7 @@ class Postgres:
         settings = {
             "listen_addresses": "",
             "port": "5432",
-            "unix_socket_directories": str(self._socket_dir),
+            "unix_socket_directories": str(self.socket_dir),
             "unix_socket_permissions": "0700",
             "max_connections": "200",
             "timezone": "UTC",
@@ -87,7 +87,7 @@ class Postgres:
     def _prepare(self, say: Say) -> None:
         if self._user:
             self._make_user()
-        for folder in dict.fromkeys([self._home, self._socket_dir]):
+        for folder in dict.fromkeys([self._home, self.socket_dir]):
             _make_private(folder, self._user)
         if self._user:
             self._open_the_way(say)

@@ -24,7 +24,8 @@ Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json]"
 Node: TypeAlias = dict[str, Json]
 
 TITLE = "Nibble support tickets"
-REASONS = "nibble.support.v1.ErrorReason"
+PACKAGE = "nibble.support.v1"
+REASONS = f"{PACKAGE}.ErrorReason"
 EVERY_CALL = (
     "MALFORMED_REQUEST", "INVALID_TOKEN", "OVERLOADED", "INTERNAL", "DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED",
 )  # fmt: skip
@@ -125,6 +126,11 @@ def reasons_of(contract: Contract, call: str) -> list[str]:
     return list(dict.fromkeys([*EVERY_CALL, *(EVERY_BODY if has_body else ()), *own]))
 
 
+def calls(contract: Contract) -> dict[str, MethodDescriptorProto]:
+    """The calls that have a REST side, by full name."""
+    return {name: it for name, it in contract.methods().items() if it.options.HasExtension(annotations_pb2.http)}
+
+
 def binding(method: MethodDescriptorProto) -> tuple[str, str, bool]:
     """The HTTP method in lower case, the path, and whether the request has a body."""
     rule = method.options.Extensions[annotations_pb2.http]
@@ -136,10 +142,10 @@ def document(contract: Contract) -> Node:
     """The whole document. The same contract gives the same document, key order included."""
     return {
         "openapi": "3.1.0",
-        "info": _info(contract),
+        "info": _info(),
         "servers": [{"url": "/", "description": "The gateway that serves this document"}],
         "security": [{"token": []}],
-        "tags": [_tag(contract, service) for service in contract.services()],
+        "tags": [_tag(contract, service) for service in _services(contract)],
         "paths": _paths(contract),
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
@@ -170,15 +176,18 @@ def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _write_text)
 
 
-def _info(contract: Contract) -> Node:
-    package = next(iter(contract.services())).rpartition(".")[0]
+def _info() -> Node:
     return {
         "title": TITLE,
-        "version": package.rpartition(".")[2],
-        "description": f"The REST side of the gRPC package `{package}`. Errors are told apart by `code` and by the"
+        "version": PACKAGE.rpartition(".")[2],
+        "description": f"The REST side of the gRPC package `{PACKAGE}`. Errors are told apart by `code` and by the"
         " `reason` of the `google.rpc.ErrorInfo` among their `details`.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }
+
+
+def _services(contract: Contract) -> list[str]:
+    return sorted({call.rpartition(".")[0] for call in calls(contract)})
 
 
 def _tag(contract: Contract, service: str) -> Node:
@@ -192,7 +201,7 @@ def _short(name: str) -> str:
 
 def _paths(contract: Contract) -> Node:
     paths: dict[str, Node] = {}
-    for call, method in contract.methods().items():
+    for call, method in calls(contract).items():
         verb, path, _ = binding(method)
         paths.setdefault(path, {})[verb] = _operation(contract, call, method)
     return {path: paths[path] for path in sorted(paths)}
@@ -260,7 +269,7 @@ def _by_status(contract: Contract, call: str) -> dict[str, list[str]]:
 
 
 def _used_reasons(contract: Contract) -> list[str]:
-    return sorted({name for call in contract.methods() for name in reasons_of(contract, call)})
+    return sorted({name for call in calls(contract) for name in reasons_of(contract, call)})
 
 
 def _failure_ref(names: Sequence[str]) -> str:
@@ -269,7 +278,7 @@ def _failure_ref(names: Sequence[str]) -> str:
 
 def _failures(contract: Contract) -> Node:
     """One response for each group of reasons that share a status in some call, named by them."""
-    groups = {tuple(names) for call in contract.methods() for names in _by_status(contract, call).values()}
+    groups = {tuple(names) for call in calls(contract) for names in _by_status(contract, call).values()}
     return {".".join(names): _failure(names) for names in sorted(groups)}
 
 
@@ -325,8 +334,8 @@ def _is_request(name: str) -> bool:
 
 
 def _schemas(contract: Contract) -> Node:
-    paths = {method.input_type: binding(method)[1] for method in contract.methods().values()}
-    roots = [root for method in contract.methods().values() for root in _roots(method)]
+    paths = {method.input_type: binding(method)[1] for method in calls(contract).values()}
+    roots = [root for method in calls(contract).values() for root in _roots(method)]
     used = sorted(_reachable(contract, roots), key=_short)
     return {_short(name): _component(contract, name, paths.get(f".{name}", "")) for name in used}
 

@@ -97,8 +97,8 @@ class ActionNotAllowed(ServiceError):
     code, reason = Code.PERMISSION_DENIED, "ACTION_NOT_ALLOWED"
     template = "{rule}"
 
-    def __init__(self, rule: str, **facts: object) -> None:
-        super().__init__(rule=rule, **facts)
+    def __init__(self, rule: str, role: str) -> None:
+        super().__init__(rule=rule, role=role)
         del self.facts["rule"]
 
 

@@ -56,7 +56,7 @@ def require_owner_choice(caller: Caller, owner: UUID) -> None:
         ActionNotAllowed: a user named another user.
     """
     if caller.is_user and owner != caller.id:
-        raise ActionNotAllowed("only staff and services may create a ticket for another user")
+        raise ActionNotAllowed("only staff and services may create a ticket for another user", caller.role)
 
 
 def require_status_change(caller: Caller, wanted: Status) -> None:
@@ -66,7 +66,7 @@ def require_status_change(caller: Caller, wanted: Status) -> None:
         ActionNotAllowed: a user asked for another status.
     """
     if caller.is_user and wanted is not Status.CLOSED:
-        raise ActionNotAllowed("the owner of a ticket may only close it", to=wanted)
+        raise ActionNotAllowed("the owner of a ticket may only close it", caller.role)
 
 
 def require_assignment(caller: Caller, assignee: UUID) -> None:
@@ -76,7 +76,7 @@ def require_assignment(caller: Caller, assignee: UUID) -> None:
         ActionNotAllowed: an agent named somebody else.
     """
     if caller.role is not Role.SUPPORT_SUPERVISOR and assignee != caller.id:
-        raise ActionNotAllowed("an agent may only assign tickets to themselves")
+        raise ActionNotAllowed("an agent may only assign tickets to themselves", caller.role)
 
 
 def require_internal_note(caller: Caller, *, is_internal: bool) -> None:
@@ -86,4 +86,4 @@ def require_internal_note(caller: Caller, *, is_internal: bool) -> None:
         ActionNotAllowed: a user asked for an internal note.
     """
     if is_internal and not caller.is_staff:
-        raise ActionNotAllowed("only staff may write internal notes")
+        raise ActionNotAllowed("only staff may write internal notes", caller.role)

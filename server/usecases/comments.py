@@ -40,8 +40,8 @@ async def add_comment(
 
     Raises:
         InvalidFields: any of the fields is bad.
-        ActionNotAllowed: a user asked for an internal note.
         TicketNotFound: there is no such ticket for this caller.
+        ActionNotAllowed: a user asked for an internal note.
         TicketClosed: the ticket is closed and the comment is public.
         IdempotencyKeyReused: the key came before with another payload.
     """
@@ -49,12 +49,12 @@ async def add_comment(
     new = _NewComment(fields.uuid("ticket_id", ticket_id), fields.text("comment", comment, MAX_TEXT), is_internal)
     key = fields.idempotency_key(idempotency_key)
     fields.check()
-    permissions.require_internal_note(caller, is_internal=is_internal)
     claimed = claim("AddComment", key, *new)
 
     async def attempt() -> Comment | None:
         now = on.clock()
         ticket = await read_ticket(on, caller, new.ticket_id)
+        permissions.require_internal_note(caller, is_internal=is_internal)
         earlier = await find_earlier(on, caller, claimed, now)
         if earlier is not None:
             return await on.db.fetch_one(statements.GET_COMMENT, {"comment_id": earlier}, Comment._make)

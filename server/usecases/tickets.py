@@ -146,8 +146,8 @@ async def assign_ticket(
 
     Raises:
         InvalidFields: a field is bad.
-        ActionNotAllowed: an agent named somebody else.
         TicketNotFound: there is no such ticket.
+        ActionNotAllowed: an agent named somebody else.
         VersionMismatch: the ticket is at another version than expected.
         TicketNotAssignable: the ticket is resolved or closed.
     """
@@ -156,9 +156,9 @@ async def assign_ticket(
     assignee = fields.uuid("assigned_to", assigned_to)
     version = fields.expected_version(expected_version)
     fields.check()
-    permissions.require_assignment(caller, assignee)
 
     def decide(ticket: Ticket, _now: datetime) -> Change | None:
+        permissions.require_assignment(caller, assignee)
         lifecycle.expect_version(ticket, version)
         return lifecycle.assign(ticket, assignee, caller)
 

@@ -31,7 +31,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {
           "reason": "INVALID_FIELDS",
           "domain": "support.nibble",
-          "metadata": {"call": "TicketService.CreateTicket"}
+          "metadata": {}
         }
     """
     MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
@@ -109,7 +109,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {
           "reason": "ACTION_NOT_ALLOWED",
           "domain": "support.nibble",
-          "metadata": {"role": "support_agent", "call": "TicketService.AssignTicket"}
+          "metadata": {"role": "support_agent"}
         }
     """
     TICKET_NOT_FOUND: _ErrorReason.ValueType  # 10
@@ -139,7 +139,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {
           "reason": "TICKET_NOT_ASSIGNABLE",
           "domain": "support.nibble",
-          "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"}
+          "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07", "status": "resolved"}
         }
     """
     TICKET_CLOSED: _ErrorReason.ValueType  # 13
@@ -173,7 +173,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {
           "reason": "CONTENTION",
           "domain": "support.nibble",
-          "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"}
+          "metadata": {}
         }
     """
     IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 16
@@ -183,7 +183,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {
           "reason": "IDEMPOTENCY_KEY_REUSED",
           "domain": "support.nibble",
-          "metadata": {"call": "TicketService.CreateTicket"}
+          "metadata": {}
         }
     """
     OVERLOADED: _ErrorReason.ValueType  # 17
@@ -261,7 +261,7 @@ INVALID_FIELDS: ErrorReason.ValueType  # 1
     {
       "reason": "INVALID_FIELDS",
       "domain": "support.nibble",
-      "metadata": {"call": "TicketService.CreateTicket"}
+      "metadata": {}
     }
 """
 MALFORMED_REQUEST: ErrorReason.ValueType  # 2
@@ -339,7 +339,7 @@ raised by the service.
     {
       "reason": "ACTION_NOT_ALLOWED",
       "domain": "support.nibble",
-      "metadata": {"role": "support_agent", "call": "TicketService.AssignTicket"}
+      "metadata": {"role": "support_agent"}
     }
 """
 TICKET_NOT_FOUND: ErrorReason.ValueType  # 10
@@ -369,7 +369,7 @@ by the service.
     {
       "reason": "TICKET_NOT_ASSIGNABLE",
       "domain": "support.nibble",
-      "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"}
+      "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07", "status": "resolved"}
     }
 """
 TICKET_CLOSED: ErrorReason.ValueType  # 13
@@ -403,7 +403,7 @@ CONTENTION: ErrorReason.ValueType  # 15
     {
       "reason": "CONTENTION",
       "domain": "support.nibble",
-      "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"}
+      "metadata": {}
     }
 """
 IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 16
@@ -413,7 +413,7 @@ the service.
     {
       "reason": "IDEMPOTENCY_KEY_REUSED",
       "domain": "support.nibble",
-      "metadata": {"call": "TicketService.CreateTicket"}
+      "metadata": {}
     }
 """
 OVERLOADED: ErrorReason.ValueType  # 17

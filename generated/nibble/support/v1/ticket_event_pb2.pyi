@@ -83,7 +83,7 @@ class TicketEvent(_message.Message):
         reason_unspecified: TicketEvent._Reason.ValueType  # 0
         """No reason. Never published."""
         by_owner: TicketEvent._Reason.ValueType  # 1
-        """The ticket's owner asked for the status. Staff who change a ticket of their own count as staff."""
+        """The ticket's owner asked for the status, whatever the owner's role."""
         by_staff: TicketEvent._Reason.ValueType  # 2
         """A staff member asked for the status."""
         auto: TicketEvent._Reason.ValueType  # 3
@@ -103,7 +103,7 @@ class TicketEvent(_message.Message):
     reason_unspecified: TicketEvent.Reason.ValueType  # 0
     """No reason. Never published."""
     by_owner: TicketEvent.Reason.ValueType  # 1
-    """The ticket's owner asked for the status. Staff who change a ticket of their own count as staff."""
+    """The ticket's owner asked for the status, whatever the owner's role."""
     by_staff: TicketEvent.Reason.ValueType  # 2
     """A staff member asked for the status."""
     auto: TicketEvent.Reason.ValueType  # 3

@@ -128,7 +128,8 @@ class Ticket(_message.Message):
     """
     resolution_notes: _builtins.str
     """How it was resolved, 1 to 10,000 characters (code points), trimmed, as given with the last change to `resolved`;
-    absent when none were given. Cleared by a reopening.
+    absent when none were given. A reopening keeps them, so that nothing that was written is lost; the next change to
+    `resolved` replaces them.
     """
     version: _builtins.int
     """The number of the ticket's present version: 1 at first, one more at every change of the ticket itself. An assignment

@@ -1,0 +1,218 @@
+"""The devstack as a person at a terminal meets it: started, hurt, stopped and started again."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from kafka import KafkaAdminClient
+
+from devstack import orphans, watch
+from devstack.errors import StackError
+from devstack.part import CHECKOUT, Part, Program
+from devstack.ports import Ports
+from devstack.stack import Stack
+
+SUPERVISED = ("postgres", "kafka", "api", "relay", "gateway")
+WORKERS = 2
+
+
+class Terminal:
+    """`python -m devstack run` with its output in a file."""
+
+    def __init__(self, run_dir: Path, ports: Ports) -> None:
+        self.run_dir = run_dir
+        self.ports = ports
+        self.env = {
+            **os.environ,
+            "RUN_DIR": str(run_dir),
+            "GATEWAY_PORT": str(ports.gateway),
+            "GRPC_PORT": str(ports.grpc),
+            "KAFKA_PORT": str(ports.kafka),
+            "METRICS_PORT": str(ports.metrics),
+        }
+        self._log = run_dir.parent / f"{run_dir.name}.out"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Starts the stack and returns when it says that it is up."""
+        with self._log.open("wb") as out:
+            self._process = self._devstack("run", "--workers", str(WORKERS), stdout=out, stderr=subprocess.STDOUT)
+        wait_for(lambda: "Ctrl-C stops everything." in self.output or self.has_ended(), 60)
+        assert not self.has_ended(), self.output
+
+    def refused(self) -> str:
+        """What a `run` that must fail says."""
+        process = self._devstack("run", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        output, _ = process.communicate(timeout=20)
+        assert process.returncode == 1, output
+        return str(output)
+
+    def token(self) -> str:
+        """What `token` prints for a customer."""
+        with self._devstack("token", "--role=customer", stdout=subprocess.PIPE, text=True) as process:
+            return str(process.communicate(timeout=20)[0]).strip()
+
+    def signal(self, number: signal.Signals) -> int:
+        """Signals the supervisor alone; its exit status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(15)
+
+    def has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def head_of(self, part: str) -> int:
+        """The process id of the part's own process, which the supervisor started."""
+        assert self._process is not None
+        return next(p.pid for p in orphans.processes_of(self.run_dir, part) if p.ppid() == self._process.pid)
+
+    def printed(self, tool: str) -> str:
+        """The command with that tool that the stack printed for pasting."""
+        return next(line.strip() for line in self.output.splitlines() if line.strip().startswith(f"{tool} "))
+
+    def request(self, method: str, path: str, token: str, body: object = None) -> tuple[int, dict[str, object]]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports.gateway, timeout=15)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        try:
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def _devstack(self, *arguments: str, **streams: Any) -> subprocess.Popen[Any]:  # noqa: ANN401 - Popen's own
+        return subprocess.Popen([sys.executable, "-m", "devstack", *arguments], cwd=CHECKOUT, env=self.env, **streams)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def open_ticket(terminal: Terminal, token: str) -> str:
+    body = {"subject": "Cold soup", "description": "It was hot when it left."}
+    status, ticket = terminal.request("POST", "/api/v1/tickets", token, body)
+    assert status == 200, ticket
+    return str(ticket["id"])
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    # Longer than the path of a Unix socket may be.
+    run_dir = tmp_path_factory.mktemp("devstack") / ("long-" * 20)
+    started = Terminal(run_dir, Ports.free(WORKERS))
+    started.run()
+    yield started
+    if not started.has_ended():
+        started.signal(signal.SIGTERM)
+    shutil.rmtree(Stack(run_dir, started.ports).postgres.socket_dir, ignore_errors=True)
+
+
+@pytest.mark.parametrize(("tool", "answer"), [("curl", '"status":"open"'), ("grpcurl", '"status": "open"')])
+def test_the_printed_commands_work_when_pasted(terminal: Terminal, tool: str, answer: str):
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    pasted = subprocess.run(
+        ["bash", "-c", terminal.printed(tool)], cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert answer in pasted.stdout, pasted
+
+
+def test_a_second_run_in_the_same_folder_is_refused_by_one_line(terminal: Terminal):
+    refusal = r"error: a stack runs in \S+ already \(process \d+\); [^\n]*RUN_DIR[^\n]*\n"
+    assert re.fullmatch(refusal, terminal.refused())
+
+
+def test_a_port_in_use_is_named_before_anything_starts(terminal: Terminal, tmp_path: Path):
+    other = Terminal(tmp_path / "run", terminal.ports)
+    port = terminal.ports.gateway
+    assert other.refused() == f"error: port {port} (GATEWAY_PORT) is in use; set GATEWAY_PORT to another\n"
+    assert not (tmp_path / "run" / "postgres").exists()
+
+
+def test_two_stacks_run_side_by_side(terminal: Terminal, tmp_path: Path):
+    with Stack(tmp_path, Ports.free(), parts=["postgres", "kafka"], durable=False) as other:
+        with psycopg.connect(other.dsn) as connection:
+            assert connection.execute("SELECT to_regnamespace('admin_service')").fetchone() == (None,)
+        for bootstrap in (other.kafka_bootstrap, f"127.0.0.1:{terminal.ports.kafka}"):
+            admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+            (topic,) = admin.describe_topics(["support.ticket-events.v1"])
+            assert len(topic["partitions"]) == 12
+            admin.close()
+    assert not orphans.processes_of(tmp_path)
+
+
+def test_whatever_is_killed_is_named_and_comes_back(terminal: Terminal):
+    token = terminal.token()
+    ticket = open_ticket(terminal, token)
+    dead = {part: terminal.head_of(part) for part in SUPERVISED}
+    for pid in dead.values():
+        os.kill(pid, signal.SIGKILL)
+    for part in SUPERVISED:
+        wait_for(lambda part=part: f"{part} is ready again" in terminal.output, 30)
+        assert f"{part} was killed by SIGKILL; its log is {terminal.run_dir / 'logs' / part}.log" in terminal.output
+        assert terminal.head_of(part) != dead[part]
+    assert terminal.request("GET", f"/api/v1/tickets/{ticket}", token)[0] == 200
+    open_ticket(terminal, token)
+
+
+def test_no_process_outlives_a_killed_supervisor_and_the_next_run_goes_on_with_the_data(terminal: Terminal):
+    token = terminal.token()
+    ticket = open_ticket(terminal, token)
+    terminal.signal(signal.SIGKILL)
+    wait_for(lambda: not orphans.processes_of(terminal.run_dir), 15)
+    terminal.run()
+    assert terminal.request("GET", f"/api/v1/tickets/{ticket}", token)[0] == 200
+
+
+def test_leftovers_that_did_not_notice_are_ended_by_the_next_run(terminal: Terminal):
+    postgres = psutil.Process(terminal.head_of("postgres"))
+    # Stopped processes cannot act on the death of the supervisor.
+    postgres.suspend()
+    terminal.signal(signal.SIGKILL)
+    terminal.run()
+    assert "of an earlier start that was killed" in terminal.output
+    assert terminal.head_of("postgres") != postgres.pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_everything(terminal: Terminal, number: signal.Signals):
+    if terminal.has_ended():
+        terminal.run()
+    assert terminal.signal(number) == 0
+    assert not orphans.processes_of(terminal.run_dir)
+    terminal.ports.check(WORKERS, SUPERVISED)
+    assert "was killed" not in terminal.output
+
+
+def test_a_part_that_keeps_dying_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watch, "FIRST_PAUSE_SECONDS", 0.01)
+    (tmp_path / "logs").mkdir()
+    said: list[str] = []
+    with ThreadPoolExecutor(1) as forks, ThreadPoolExecutor(1) as pool:
+        part = Part(Program("fickle", ["/bin/sh", "-c", "echo so be it; exit 3"]), tmp_path, forks, Event())
+        guard = watch.Watch(part, pool, Event(), said.append)
+        with pytest.raises(StackError, match=r"fickle died 5 times within 60 s"):
+            wait_for(lambda: bool(guard.look()), 20)
+    assert len(said) == 5
+    assert said[-1] == f"fickle ended with exit code 3; its log is {part.log_path}\n    so be it"
