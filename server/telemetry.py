@@ -63,8 +63,10 @@ def _without_internals(_logger: object, _method: str, event: MutableMapping[str,
 
 def _renderers(form: str) -> list[structlog.typing.Processor]:
     if form == "console":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    # Tracebacks as text, without the values of variables: those hold what callers wrote.
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def serve_metrics(host: str, port: int) -> None:

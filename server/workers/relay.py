@@ -37,8 +37,9 @@ SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.1
 RETRY_PAUSE = 1.0
 BACKLOG_SECONDS = 5.0
-# An acknowledgement that takes longer is given up, and its event is sent again.
-DELIVERY_TIMEOUT = 10.0
+# Whole seconds, as the client counts in whole milliseconds. An acknowledgement that takes longer is given up, and its
+# event is sent again.
+DELIVERY_TIMEOUT = 10
 CLOSE_TIMEOUT = 3.0
 
 
@@ -100,8 +101,8 @@ class Relay:
             enable_idempotence=True,
             linger_ms=0,
             delivery_timeout_ms=DELIVERY_TIMEOUT * 1000,
-            request_timeout_ms=DELIVERY_TIMEOUT * 1000 / 2,
-            max_block_ms=DELIVERY_TIMEOUT * 1000 / 2,
+            request_timeout_ms=DELIVERY_TIMEOUT * 1000 // 2,
+            max_block_ms=DELIVERY_TIMEOUT * 1000 // 2,
             reconnect_backoff_max_ms=1000,
         )
         try:

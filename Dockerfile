@@ -1,0 +1,42 @@
+# The image of every role of the service: `api`, `relay` and `migrate` are commands of one program.
+
+FROM python:3.11.14-slim-trixie AS build
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+
+RUN python -m venv /opt/service
+WORKDIR /build
+
+# First and alone: they change rarely, and this layer is kept as long as they don't. Nothing without a known hash gets in, and
+# nothing is compiled.
+COPY requirements.lock ./
+RUN /opt/service/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements.lock
+
+# The project's own wheel: the service and its generated stubs. The build backend is gone with this stage.
+COPY pyproject.toml README.md LICENSE ./
+COPY generated/nibble generated/nibble
+COPY server server
+RUN /opt/service/bin/pip install --no-deps . \
+    && /opt/service/bin/pip check \
+    && /opt/service/bin/python -m compileall -q /opt/service/lib \
+    && /opt/service/bin/pip uninstall --yes setuptools pip
+
+
+FROM python:3.11.14-slim-trixie
+
+# Lines reach the log when they are written. The bytecode came with the build; the root file system can be read-only.
+ENV PATH=/opt/service/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONFAULTHANDLER=1
+
+COPY --from=build /opt/service /opt/service
+
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
+WORKDIR /opt/service
+
+# SIGTERM, which the service drains on, is what `docker stop` sends.
+ENTRYPOINT ["python", "-m", "server"]
+CMD ["api"]
