@@ -19,6 +19,9 @@ def main() -> int:
     except (StackError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"error: the package {error.name} is missing; install the dependency group devstack", file=sys.stderr)
+        return 1
     return 0
 
 

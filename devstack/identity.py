@@ -46,10 +46,11 @@ class InsecureDevelopmentIdentity:
         _replace(identity.jwks_file, json.dumps({"keys": [identity._public_jwk]}, indent=2).encode(), 0o644)
         return identity
 
-    def mint_token(self, role: str, sub: str | None = None, **claims: Any) -> str:  # noqa: ANN401 - a claim is any JSON
+    def mint_token(self, role: str, sub: str | None = None, /, **claims: Any) -> str:  # noqa: ANN401 - a claim is any JSON
         """A signed JWT for 8 hours, for a random caller unless `sub` names one.
 
-        Further claims are added or take the place of the usual ones; a claim that is None is left out.
+        Further claims are added or take the place of the usual ones, `role` and `sub` too; one that is None is left
+        out.
         """
         now = int(time.time())
         usual = {

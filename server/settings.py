@@ -66,15 +66,21 @@ _port = _number(int, 1, 65_535)
 _seconds = _number(float, 0.1, 86_400)
 
 
-def _setting(parse: Callable[[str], Any] = str, default: object = None, needed_by: tuple[Role, ...] = ()) -> Any:  # noqa: ANN401
-    return field(default=default, metadata={"parse": parse, "needed_by": needed_by})
+def _setting(
+    parse: Callable[[str], Any] = str,
+    default: object = None,
+    needed_by: tuple[Role, ...] = (),
+    *,
+    secret: bool = False,
+) -> Any:  # noqa: ANN401
+    return field(default=default, repr=not secret, metadata={"parse": parse, "needed_by": needed_by})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every setting, named in the environment like the field in upper case. Times are in seconds."""
 
-    database_url: str = _setting(needed_by=(Role.API, Role.RELAY, Role.MIGRATE))
+    database_url: str = _setting(needed_by=(Role.API, Role.RELAY, Role.MIGRATE), secret=True)
     kafka_bootstrap_servers: str = _setting(needed_by=(Role.RELAY,))
     grpc_host: str = _setting(default="127.0.0.1")
     grpc_port: int = _setting(_port, 50_051)
@@ -86,7 +92,7 @@ class Settings:
     jwks_file: Path | None = _setting(Path)  # noqa: RUF009 - `field` under another name
     jwks_url: str | None = _setting(_url)
     jwt_leeway_seconds: float = _setting(_number(float, 0, 300), 60.0)
-    page_token_key: bytes = _setting(_secret, needed_by=(Role.API,))
+    page_token_key: bytes = _setting(_secret, needed_by=(Role.API,), secret=True)
     log_level: str = _setting(_one_of(*LEVELS), "info")
     log_format: str = _setting(_one_of(*FORMATS), "json")
     idempotency_key_ttl_seconds: float = _setting(_number(float, 1, 31_622_400), 604_800.0)

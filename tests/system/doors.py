@@ -1,0 +1,197 @@
+"""The doors of the service, REST and gRPC, behind one interface, so that what they answer can be compared."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+import httpx
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
+
+TIMEOUT = 20.0
+OK, UNAVAILABLE, DEADLINE_EXCEEDED = 0, 14, 4
+
+# How codes become HTTP statuses (google.rpc.Code), and the reasons for which HTTP has a closer status.
+HTTP_STATUS = {1: 499, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 12: 501, 13: 500, 14: 503, 16: 401}
+CLOSER_HTTP_STATUS = {"REQUEST_TOO_LARGE": 413, "METHOD_NOT_ALLOWED": 405, "UNSUPPORTED_MEDIA_TYPE": 415}
+
+_SERVICES = {
+    "TicketService": ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"],
+    "CommentService": comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"],
+}
+
+
+class Binding(NamedTuple):
+    """Where a call is found: the gRPC service, and the REST verb and path (contract, section 4)."""
+
+    service: str
+    verb: str
+    path: str
+
+
+CALLS = {
+    "CreateTicket": Binding("TicketService", "POST", "/api/v1/tickets"),
+    "ListTickets": Binding("TicketService", "GET", "/api/v1/tickets"),
+    "ListMyTickets": Binding("TicketService", "GET", "/api/v1/tickets/my"),
+    "ListAssignedTickets": Binding("TicketService", "GET", "/api/v1/tickets/assigned"),
+    "GetTicket": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}"),
+    "UpdateTicketStatus": Binding("TicketService", "PUT", "/api/v1/tickets/{ticket_id}/status"),
+    "AssignTicket": Binding("TicketService", "PUT", "/api/v1/tickets/{ticket_id}/assign"),
+    "ListTicketHistory": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/history"),
+    "AddComment": Binding("CommentService", "POST", "/api/v1/tickets/{ticket_id}/comments"),
+    "ListComments": Binding("CommentService", "GET", "/api/v1/tickets/{ticket_id}/comments"),
+}
+
+
+class Caller(NamedTuple):
+    """Who calls: a role, and a UUID."""
+
+    role: str
+    id: str
+
+
+class Answer(NamedTuple):
+    """What a call came to, in the same form at every door.
+
+    `payload` is the resource in proto JSON; for an error it is the google.rpc.Status in proto JSON, with the proto's own
+    field names. `reason` is that of the ErrorInfo, empty for OK and where there is none.
+    """
+
+    code: int
+    reason: str
+    payload: dict[str, Any]
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """The payload of a call that went well; AssertionError for one that did not."""
+        assert self.code == OK, self
+        return self.payload
+
+    @property
+    def bad_fields(self) -> list[str]:
+        """The fields that the BadRequest names."""
+        found = [detail.get("field_violations", []) for detail in self.payload["details"]]
+        return [violation["field"] for violations in found for violation in violations]
+
+
+Mint = Callable[[Caller], str]
+"""Signs a token for a caller."""
+
+
+class Door(Protocol):
+    """Takes any of CALLS, with the fields of its request by their names in the proto."""
+
+    name: str
+
+    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Any) -> Answer:  # noqa: ANN401
+        """Calls as `caller`, with `key` as idempotency key."""
+        ...
+
+    def call_with(self, call: str, headers: Mapping[str, str], **fields: Any) -> Answer:  # noqa: ANN401
+        """Calls with these headers (metadata), and no others."""
+        ...
+
+    def close(self) -> None:
+        """Closes the connections."""
+        ...
+
+
+def _headers(token: str, key: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}", **({} if key is None else {"idempotency-key": key})}
+
+
+class Rest:
+    """JSON over HTTP, through the gateway. Any thread may call it."""
+
+    name = "REST"
+
+    def __init__(self, url: str, mint: Mint) -> None:
+        """Args: url: of the gateway."""
+        self.http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False)
+        self._mint = mint
+
+    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Any) -> Answer:  # noqa: ANN401
+        """See Door."""
+        return self.call_with(call, _headers(self._mint(caller), key), **fields)
+
+    def call_with(self, call: str, headers: Mapping[str, str], **fields: Any) -> Answer:  # noqa: ANN401
+        """See Door."""
+        binding = CALLS[call]
+        path = binding.path.format(**fields)
+        rest = {name: value for name, value in fields.items() if f"{{{name}}}" not in binding.path}
+        try:
+            if binding.verb == "GET":
+                return answer_in(self.http.get(path, params=rest, headers=headers))
+            return answer_in(self.http.request(binding.verb, path, json=rest, headers=headers))
+        except httpx.TransportError as error:
+            return Answer(UNAVAILABLE, "", {"message": repr(error), "details": []})
+
+    def close(self) -> None:
+        """See Door."""
+        self.http.close()
+
+
+def answer_in(response: httpx.Response) -> Answer:
+    """What a REST response says; AssertionError when its status is not the one that belongs to its code."""
+    body = response.json()
+    if response.status_code == 200:
+        return Answer(OK, "", body)
+    assert body.keys() == {"code", "message", "details"}, body
+    answer = _error(ParseDict(body, status_pb2.Status()))
+    assert response.status_code == CLOSER_HTTP_STATUS.get(answer.reason, HTTP_STATUS[answer.code]), response.text
+    return answer
+
+
+class Grpc:
+    """gRPC, through the gateway or on a worker's own port. Any thread may call it."""
+
+    def __init__(self, name: str, target: str, mint: Mint) -> None:
+        """Args: target: HOST:PORT."""
+        self.name = name
+        # A proxy from the environment has no business on loopback; a server that is back is noticed soon.
+        options = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 500)]
+        self.channel = grpc.insecure_channel(target, options=options)
+        self._mint = mint
+
+    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Any) -> Answer:  # noqa: ANN401
+        """See Door."""
+        return self.call_with(call, _headers(self._mint(caller), key), **fields)
+
+    def call_with(self, call: str, headers: Mapping[str, str], **fields: Any) -> Answer:  # noqa: ANN401
+        """See Door."""
+        method = _SERVICES[CALLS[call].service].methods_by_name[call]
+        request_type = GetMessageClass(method.input_type)
+        stub = self.channel.unary_unary(
+            f"/{method.containing_service.full_name}/{call}",
+            request_serializer=request_type.SerializeToString,
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+        request = ParseDict(fields, request_type())
+        try:
+            return Answer(OK, "", _json(stub(request, metadata=tuple(headers.items()), timeout=TIMEOUT)))
+        except grpc.RpcError as error:
+            return _error(_status_of(error))
+
+    def close(self) -> None:
+        """See Door."""
+        self.channel.close()
+
+
+def _status_of(error: Any) -> status_pb2.Status:  # noqa: ANN401 - an RpcError that is a Call too
+    """The whole status; ValueError when its code or message is not the call's own."""
+    return rpc_status.from_call(error) or status_pb2.Status(code=error.code().value[0], message=error.details())
+
+
+def _error(status: status_pb2.Status) -> Answer:
+    info = error_details_pb2.ErrorInfo()
+    reasons = [info.reason for detail in status.details if detail.Unpack(info)]
+    assert not reasons or info.domain == "support.nibble", status
+    return Answer(status.code, reasons[0] if reasons else "", _json(status))
+
+
+def _json(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

@@ -1,0 +1,87 @@
+"""The real system, started once per run of the tests, with every door open."""
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from devstack.ports import Ports
+from devstack.stack import Stack
+from tests.system.doors import Caller, Door, Grpc, Mint, Rest
+from tests.system.topic import Topic
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The running stack, its doors and its topic."""
+
+    stack: Stack
+    rest: Rest
+    grpc: Grpc
+    own_port: Grpc
+    topic: Topic
+    mint: Mint
+
+    @property
+    def doors(self) -> list[Door]:
+        """REST and gRPC through the gateway, and gRPC on a worker's own port."""
+        return [self.rest, self.grpc, self.own_port]
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a statement on the service's database."""
+        with psycopg.connect(self.stack.dsn, autocommit=True) as connection:
+            return connection.execute(statement.encode(), values).fetchall()
+
+
+_STAGE = pytest.StashKey[Stage]()
+
+
+def stage_of(config: pytest.Config) -> Stage:
+    """The stage of this run, set up at the first call and taken down when pytest ends."""
+    if _STAGE not in config.stash:
+        cleanup = ExitStack()
+        config.add_cleanup(cleanup.close)
+        config.stash[_STAGE] = cleanup.enter_context(_set_up())
+    return config.stash[_STAGE]
+
+
+@contextmanager
+def _set_up() -> Iterator[Stage]:
+    # Not pytest's own folder: that one is closed to the user that PostgreSQL runs as.
+    folder = Path(tempfile.mkdtemp(prefix="nibble-"))
+    try:
+        # Durable: tests kill PostgreSQL and count what is left.
+        with Stack(folder, Ports.free(WORKERS), workers=WORKERS, durable=True) as stack, ExitStack() as cleanup:
+            yield _open(stack, cleanup)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _open(stack: Stack, cleanup: ExitStack) -> Stage:
+    identity = stack.identity
+
+    @functools.cache
+    def mint(caller: Caller) -> str:
+        return identity.mint_token(caller.role, caller.id)
+
+    gateway = stack.gateway_url.removeprefix("http://")
+    stage = Stage(
+        stack,
+        Rest(stack.gateway_url, mint),
+        Grpc("gRPC", gateway, mint),
+        Grpc("gRPC on the server's own port", stack.grpc_target, mint),
+        Topic(stack.kafka_bootstrap),
+        mint,
+    )
+    for opened in (*stage.doors, stage.topic):
+        cleanup.callback(opened.close)
+    return stage

@@ -1,0 +1,379 @@
+"""Every call through REST and through gRPC: the same tickets, comments and errors, whatever the door."""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from devstack.identity import AUDIENCE, ISSUER
+from tests.system.doors import CALLS, Answer, Caller, Door
+from tests.system.stage import Stage
+from tests.system.vocabulary import (
+    as_agent,
+    as_customer,
+    as_service,
+    as_supervisor,
+    assign,
+    comment,
+    move,
+    new_id,
+    open_ticket,
+)
+
+INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED = 3, 5, 6, 7
+FAILED_PRECONDITION, ABORTED, UNAUTHENTICATED = 9, 10, 16
+
+UUID_OR_TIME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z")
+
+
+# --- What succeeds ----------------------------------------------------------------------------------------------------
+
+
+class Story:
+    """A life of a ticket as told through one door: every answer, in order."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self.told: list[tuple[str, Answer]] = []
+
+    def tell(self, call: str, caller: Caller, **fields: Any) -> dict[str, Any]:
+        answer = self._door.call(call, caller, **fields)
+        self.told.append((call, answer))
+        return answer.resource
+
+
+def play(story: Story) -> None:
+    """Takes every call of the contract at least once."""
+    owner, agent, boss, app = as_customer(), as_agent(), as_supervisor(), as_service()
+    texts = {"subject": " Cold soup ", "description": "It was hot\r\nwhen it left. 🍲", "order_id": new_id()}
+    ticket = story.tell("CreateTicket", owner, **texts, priority="urgent")["id"]
+    story.tell("CreateTicket", app, subject="For a user", description="d", user_id=owner.id)
+    story.tell("CreateTicket", owner, subject="Plain", description="d")
+    story.tell("GetTicket", owner, ticket_id=ticket.upper())
+    story.tell("AssignTicket", boss, ticket_id=ticket, assigned_to=agent.id, expected_version=1)
+    story.tell("AssignTicket", agent, ticket_id=ticket, assigned_to=agent.id)
+    story.tell("AddComment", agent, ticket_id=ticket, comment="We ask the kitchen.")
+    story.tell("AddComment", agent, ticket_id=ticket, comment="Again that kitchen.", is_internal=True)
+    story.tell("UpdateTicketStatus", agent, ticket_id=ticket, status="resolved", resolution_notes="Refunded.")
+    story.tell("AddComment", owner, ticket_id=ticket, comment="Not yet!", is_internal=False)
+    read_all(story, ticket, owner, agent, app)
+    story.tell("UpdateTicketStatus", owner, ticket_id=ticket, status="closed", expected_version=4)
+    story.tell("GetTicket", app, ticket_id=ticket)
+
+
+def read_all(story: Story, ticket: str, owner: Caller, agent: Caller, app: Caller) -> None:
+    """Every list, as each of those who may see it, by pages too."""
+    for caller in (owner, agent):
+        story.tell("ListComments", caller, ticket_id=ticket)
+        story.tell("ListTicketHistory", caller, ticket_id=ticket)
+    for caller in (agent, app):
+        story.tell("ListTickets", caller, user_id=owner.id, status=["open", "in_progress"])
+    story.tell("ListTickets", app, user_id=owner.id, unassigned=True, created_after="2001-02-03T04:05:06.789Z")
+    story.tell("ListTickets", app, user_id=owner.id, created_before="2001-02-03T04:05:06Z")
+    story.tell("ListAssignedTickets", agent, priority=["urgent", "low"])
+    page = story.tell("ListMyTickets", owner, page_size=2)
+    story.tell("ListMyTickets", owner, page_size=2, page_token=page["next_page_token"])
+
+
+def masked(told: list[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
+    """The same with every UUID and time as the number of its first appearance, and no page token."""
+    seen: dict[str, str] = {}
+
+    def mask(value: Any) -> Any:  # noqa: ANN401 - any JSON
+        if isinstance(value, str):
+            return UUID_OR_TIME.sub(lambda found: seen.setdefault(found[0], f"#{len(seen)}"), value)
+        if isinstance(value, list):
+            return [mask(item) for item in value]
+        if isinstance(value, dict):
+            return {name: mask(item) for name, item in value.items() if name != "next_page_token"}
+        return value
+
+    return [(call, answer._replace(payload=mask(answer.payload))) for call, answer in told]
+
+
+def test_a_ticket_lives_the_same_life_at_every_door(stage: Stage) -> None:
+    stories = [Story(door) for door in stage.doors]
+    for story in stories:
+        play(story)
+
+    assert {call for call, _ in stories[0].told} == CALLS.keys()
+    first, *others = (masked(story.told) for story in stories)
+    for other in others:
+        assert other == first
+
+
+def test_what_was_written_at_one_door_reads_the_same_at_every_door(stage: Stage) -> None:
+    owner, agent = as_customer(), as_agent()
+    ticket = open_ticket(stage.rest, owner, order_id=new_id(), priority="high")
+    assign(stage.grpc, agent, ticket)
+    comment(stage.own_port, agent, ticket, is_internal=True)
+    comment(stage.rest, owner, ticket)
+    move(stage.grpc, agent, ticket, "resolved", resolution_notes="Refunded.")
+
+    for call, fields in {
+        "GetTicket": {"ticket_id": ticket["id"]},
+        "ListComments": {"ticket_id": ticket["id"]},
+        "ListTicketHistory": {"ticket_id": ticket["id"]},
+        "ListTickets": {"user_id": owner.id},
+        "ListAssignedTickets": {},
+        "ListMyTickets": {},
+    }.items():
+        first, *others = (door.call(call, agent, **fields) for door in stage.doors)
+        assert first.code == 0
+        assert others == [first, first]
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+class Exhibits(NamedTuple):
+    """Tickets of one owner in every state, and who else is around. Nothing changes them."""
+
+    owner: Caller
+    stranger: Caller
+    agent: Caller
+    supervisor: Caller
+    service: Caller
+    open: str
+    in_progress: str
+    resolved: str
+    closed: str
+    unknown: str
+
+
+@pytest.fixture(scope="module")
+def exhibits(stage: Stage) -> Exhibits:
+    owner, agent = as_customer(), as_agent()
+    opened, taken, answered, done = (open_ticket(stage.rest, owner) for _ in range(4))
+    assign(stage.rest, agent, taken)
+    move(stage.rest, agent, answered, "resolved")
+    move(stage.rest, agent, done, "closed")
+    tickets = (str(ticket["id"]) for ticket in (opened, taken, answered, done))
+    return Exhibits(owner, as_customer(), agent, as_supervisor(), as_service(), *tickets, unknown=new_id())
+
+
+class Refusal(NamedTuple):
+    """A call that must fail. Texts in braces among the fields stand for an attribute of the exhibits."""
+
+    call: str
+    who: str
+    fields: dict[str, Any]
+    code: int
+    reason: str
+    bad_fields: tuple[str, ...] = ()
+    key: str | None = None
+
+
+def bad(call: str, who: str, names: str, key: str | None = None, **fields: Any) -> Refusal:
+    """Refused for these fields, in this order."""
+    return Refusal(call, who, fields, INVALID_ARGUMENT, "INVALID_FIELDS", tuple(names.split()), key)
+
+
+def no_ticket(call: str, who: str, ticket: str, **fields: Any) -> Refusal:
+    """Refused because this caller can't see such a ticket."""
+    return Refusal(call, who, {"ticket_id": ticket, **fields}, NOT_FOUND, "TICKET_NOT_FOUND")
+
+
+def role(call: str, who: str, **fields: Any) -> Refusal:
+    """Refused because of the role, whatever the fields."""
+    return Refusal(call, who, fields, PERMISSION_DENIED, "ROLE_NOT_ALLOWED")
+
+
+def action(call: str, who: str, **fields: Any) -> Refusal:
+    """Refused because the role may not do just this."""
+    return Refusal(call, who, fields, PERMISSION_DENIED, "ACTION_NOT_ALLOWED")
+
+
+def rule(call: str, who: str, reason: str, **fields: Any) -> Refusal:
+    """Refused by a rule of the ticket's life."""
+    return Refusal(call, who, fields, FAILED_PRECONDITION, reason)
+
+
+def version(call: str, who: str, **fields: Any) -> Refusal:
+    """Refused because the ticket is at another version."""
+    return Refusal(call, who, fields, ABORTED, "VERSION_MISMATCH")
+
+
+TEXTS = {"subject": "s", "description": "d"}
+UNKNOWN_ENUM = 99
+NO_ENUMS = {"status": ["status_unspecified"], "priority": ["priority_unspecified"]}
+
+REFUSALS = [
+    bad("CreateTicket", "owner", "subject description", subject=" ", description="\u2003\n"),
+    bad("CreateTicket", "owner", "subject description", subject="a\x00b", description="a\x85b"),
+    bad("CreateTicket", "owner", "subject description", subject="s" * 201, description="d" * 10_001),
+    bad("CreateTicket", "owner", "order_id priority user_id", **TEXTS, order_id="1", priority=UNKNOWN_ENUM, user_id=""),
+    bad("CreateTicket", "owner", "idempotency-key", key="", **TEXTS),
+    bad("CreateTicket", "owner", "idempotency-key", key="k" * 256, **TEXTS),
+    action("CreateTicket", "owner", **TEXTS, user_id="{stranger}"),
+    role("ListTickets", "owner"),
+    role("ListTickets", "owner", page_size=-1),
+    bad("ListTickets", "agent", "status priority user_id page_size", **NO_ENUMS, user_id="x", page_size=-1),
+    bad("ListTickets", "service", "unassigned", unassigned=True, assigned_to="{agent}"),
+    bad("ListTickets", "service", "page_token", page_token="bm9uc2Vuc2U"),
+    bad("ListMyTickets", "owner", "status page_size", status=NO_ENUMS["status"], page_size=-1),
+    bad("ListMyTickets", "service", "page_token", page_token="%"),
+    role("ListAssignedTickets", "owner"),
+    role("ListAssignedTickets", "service"),
+    bad("ListAssignedTickets", "agent", "status priority page_token", **NO_ENUMS, page_token="x"),
+    bad("GetTicket", "owner", "ticket_id", ticket_id="1"),
+    bad("GetTicket", "owner", "ticket_id", ticket_id="0192f0c123457abc8def0123456789ab"),
+    no_ticket("GetTicket", "owner", "{unknown}"),
+    no_ticket("GetTicket", "stranger", "{open}"),
+    no_ticket("GetTicket", "agent", "{unknown}"),
+    role("UpdateTicketStatus", "service", ticket_id="{open}", status="closed"),
+    bad("UpdateTicketStatus", "agent", "status", ticket_id="{open}"),
+    bad("UpdateTicketStatus", "agent", "ticket_id status expected_version", ticket_id="1", status=99, expected_version=0),
+    bad("UpdateTicketStatus", "agent", "resolution_notes", ticket_id="{open}", status="closed", resolution_notes="n"),
+    bad("UpdateTicketStatus", "agent", "resolution_notes", ticket_id="{open}", status="resolved", resolution_notes=" "),
+    no_ticket("UpdateTicketStatus", "agent", "{unknown}", status="closed"),
+    no_ticket("UpdateTicketStatus", "stranger", "{open}", status="closed"),
+    action("UpdateTicketStatus", "owner", ticket_id="{open}", status="resolved"),
+    version("UpdateTicketStatus", "agent", ticket_id="{open}", status="closed", expected_version=7),
+    version("UpdateTicketStatus", "agent", ticket_id="{open}", status="open", expected_version=7),
+    rule("UpdateTicketStatus", "agent", "ILLEGAL_TRANSITION", ticket_id="{closed}", status="open"),
+    rule("UpdateTicketStatus", "agent", "ILLEGAL_TRANSITION", ticket_id="{resolved}", status="open"),
+    role("AssignTicket", "owner", ticket_id="{open}", assigned_to="{owner}"),
+    role("AssignTicket", "service", ticket_id="{open}", assigned_to="{agent}"),
+    bad("AssignTicket", "agent", "ticket_id assigned_to", ticket_id="x", assigned_to=""),
+    bad("AssignTicket", "supervisor", "expected_version", ticket_id="{open}", assigned_to="{agent}", expected_version=-1),
+    no_ticket("AssignTicket", "supervisor", "{unknown}", assigned_to="{agent}"),
+    action("AssignTicket", "agent", ticket_id="{open}", assigned_to="{supervisor}"),
+    version("AssignTicket", "agent", ticket_id="{open}", assigned_to="{agent}", expected_version=2),
+    version("AssignTicket", "agent", ticket_id="{in_progress}", assigned_to="{agent}", expected_version=9),
+    rule("AssignTicket", "agent", "TICKET_NOT_ASSIGNABLE", ticket_id="{resolved}", assigned_to="{agent}"),
+    rule("AssignTicket", "supervisor", "TICKET_NOT_ASSIGNABLE", ticket_id="{closed}", assigned_to="{agent}"),
+    role("ListTicketHistory", "service", ticket_id="{open}"),
+    bad("ListTicketHistory", "agent", "ticket_id page_size", ticket_id="x", page_size=-1),
+    bad("ListTicketHistory", "owner", "page_token", ticket_id="{open}", page_token="x"),
+    no_ticket("ListTicketHistory", "agent", "{unknown}"),
+    no_ticket("ListTicketHistory", "stranger", "{open}"),
+    role("AddComment", "service", ticket_id="{open}", comment="c"),
+    bad("AddComment", "owner", "ticket_id comment", ticket_id="x", comment="\t"),
+    bad("AddComment", "owner", "comment idempotency-key", ticket_id="{open}", comment="", key="a b"),
+    no_ticket("AddComment", "agent", "{unknown}", comment="c"),
+    no_ticket("AddComment", "stranger", "{open}", comment="c"),
+    action("AddComment", "owner", ticket_id="{open}", comment="c", is_internal=True),
+    rule("AddComment", "owner", "TICKET_CLOSED", ticket_id="{closed}", comment="c"),
+    rule("AddComment", "agent", "TICKET_CLOSED", ticket_id="{closed}", comment="c"),
+    role("ListComments", "service", ticket_id="{open}"),
+    bad("ListComments", "owner", "ticket_id page_size page_token", ticket_id="x", page_size=-1, page_token="x"),
+    no_ticket("ListComments", "agent", "{unknown}"),
+    no_ticket("ListComments", "stranger", "{open}"),
+]
+
+
+def name_of(refusal: Refusal) -> str:
+    return "-".join([refusal.call, refusal.who, refusal.reason, *refusal.bad_fields])
+
+
+def test_every_call_is_among_the_refusals() -> None:
+    assert {refusal.call for refusal in REFUSALS} == CALLS.keys()
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=name_of)
+def test_a_refusal_is_the_same_at_every_door(stage: Stage, exhibits: Exhibits, refusal: Refusal) -> None:
+    names = {name: getattr(value, "id", value) for name, value in exhibits._asdict().items()}
+    fields = {name: value.format(**names) if "{" in str(value) else value for name, value in refusal.fields.items()}
+    caller = getattr(exhibits, refusal.who)
+
+    first, *others = (door.call(refusal.call, caller, key=refusal.key, **fields) for door in stage.doors)
+
+    assert (first.code, first.reason) == (refusal.code, refusal.reason), first
+    assert tuple(first.bad_fields) == refusal.bad_fields
+    assert first.payload["message"]
+    assert others == [first, first]
+
+
+def test_a_stranger_cannot_tell_my_ticket_from_a_missing_one(stage: Stage, exhibits: Exhibits) -> None:
+    for door in stage.doors:
+        mine, missing = (
+            door.call("GetTicket", exhibits.stranger, ticket_id=ticket) for ticket in (exhibits.open, exhibits.unknown)
+        )
+        assert masked([("GetTicket", mine)]) == masked([("GetTicket", missing)])
+
+
+@pytest.mark.parametrize("call", ["CreateTicket", "AddComment"])
+def test_a_key_with_another_request_is_refused_alike_at_every_door(
+    stage: Stage, exhibits: Exhibits, call: str
+) -> None:
+    fields = dict(TEXTS) if call == "CreateTicket" else {"ticket_id": exhibits.open, "comment": "first"}
+    key = new_id()
+    assert stage.rest.call(call, exhibits.owner, key=key, **fields).code == 0
+
+    changed = {**fields, "description" if call == "CreateTicket" else "comment": "second"}
+    first, *others = (door.call(call, exhibits.owner, key=key, **changed) for door in stage.doors)
+
+    assert (first.code, first.reason) == (ALREADY_EXISTS, "IDEMPOTENCY_KEY_REUSED")
+    assert others == [first, first]
+
+
+# --- Whom nobody believes ---------------------------------------------------------------------------------------------
+
+
+def forged(stage: Stage) -> str:
+    """Signed with a key of the forger's own, under the id of the right one."""
+    real = stage.stack.mint_token("support_agent")
+    claims = jwt.decode(real, options={"verify_signature": False})
+    header = jwt.get_unverified_header(real)
+    return jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), "ES256", headers={"kid": header["kid"]})
+
+
+def unsigned(stage: Stage) -> str:
+    """Of the algorithm `none`."""
+    claims = jwt.decode(stage.stack.mint_token("support_agent"), options={"verify_signature": False})
+    return jwt.encode(claims, None, "none")
+
+
+def claiming(**claims: Any) -> Callable[[Stage], str]:
+    """Well signed, with these claims; None leaves one out."""
+    return lambda stage: stage.stack.mint_token("support_agent", **claims)
+
+
+TOKENS: dict[str, Callable[[Stage], str]] = {
+    "no token at all": lambda stage: "nonsense",
+    "of three empty parts": lambda stage: "..",
+    "forged": forged,
+    "unsigned": unsigned,
+    "expired": claiming(exp=1_600_000_000),
+    "not yet valid": claiming(nbf=4_000_000_000),
+    "for another audience": claiming(aud="somebody-else"),
+    "of another issuer": claiming(iss=f"{ISSUER}.evil.example"),
+    "without expiry": claiming(exp=None),
+    "without audience": claiming(aud=None),
+    "without subject": claiming(sub=None),
+    "with a subject that is no UUID": claiming(sub="root"),
+    "without role": claiming(role=None),
+    "with an unknown role": claiming(role="admin"),
+}
+
+ANY_FIELDS: dict[str, dict[str, Any]] = {
+    call: {"ticket_id": "0192f0c1-2345-7abc-8def-0123456789ab"} if "{ticket_id}" in binding.path else {}
+    for call, binding in CALLS.items()
+}
+
+
+def test_the_claims_of_the_bad_tokens_are_good_when_left_alone(stage: Stage) -> None:
+    token = stage.stack.mint_token("support_agent", aud=[AUDIENCE, "another"], nbf=1)
+    for door in stage.doors:
+        assert door.call_with("ListTickets", {"authorization": f"Bearer {token}"}, page_size=1).code == 0
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_a_bad_token_is_unauthenticated_at_every_door(stage: Stage, kind: str) -> None:
+    headers = {"authorization": f"Bearer {TOKENS[kind](stage)}"}
+    for call, fields in ANY_FIELDS.items():
+        for door in stage.doors:
+            answer = door.call_with(call, headers, **fields)
+            assert (answer.code, answer.reason) == (UNAUTHENTICATED, "INVALID_TOKEN"), (door.name, call, answer)
+
+
+def test_without_a_token_a_call_is_unauthenticated_at_every_door(stage: Stage) -> None:
+    pretended = {"x-user-id": new_id(), "x-role": "support_agent", "x-user-role": "support_agent"}
+    for call, fields in ANY_FIELDS.items():
+        for door in stage.doors:
+            answer = door.call_with(call, pretended, **fields)
+            assert (answer.code, answer.reason) == (UNAUTHENTICATED, "INVALID_TOKEN"), (door.name, call, answer)

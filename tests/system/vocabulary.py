@@ -1,0 +1,77 @@
+"""The words in which the tests speak: who calls, opening a ticket, waiting for something to come true."""
+
+import random
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tests.system.doors import Caller, Door
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.02
+
+
+def eventually(condition: Callable[[], T | None], within: float = 10.0) -> T:
+    """The first result of `condition` that is true; AssertionError when there is none `within` so many seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < deadline, f"not within {within} s; last: {result!r}"
+        time.sleep(POLL_SECONDS)
+
+
+def dice(name: str) -> random.Random:
+    """Chance that can be repeated: the seed is printed, and shown with a failure."""
+    seed = random.randrange(2**32)
+    print(f"{name}: seed {seed}")  # noqa: T201
+    return random.Random(seed)  # noqa: S311
+
+
+def new_id() -> str:
+    """A UUID that nobody has."""
+    return str(uuid.uuid4())
+
+
+def as_customer() -> Caller:
+    """A customer who never called before."""
+    return Caller("customer", new_id())
+
+
+def as_agent() -> Caller:
+    """An agent who never called before."""
+    return Caller("support_agent", new_id())
+
+
+def as_supervisor() -> Caller:
+    """A supervisor who never called before."""
+    return Caller("support_supervisor", new_id())
+
+
+def as_service() -> Caller:
+    """Another service of Nibble's."""
+    return Caller("service", new_id())
+
+
+def open_ticket(door: Door, owner: Caller, *, key: str | None = None, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A new ticket of `owner`."""
+    text = {"subject": "Cold soup", "description": "It was hot when it left."}
+    return door.call("CreateTicket", owner, key=key, **{**text, **fields}).resource
+
+
+def assign(door: Door, agent: Caller, ticket: dict[str, Any]) -> dict[str, Any]:
+    """The ticket, taken over by `agent`."""
+    return door.call("AssignTicket", agent, ticket_id=ticket["id"], assigned_to=agent.id).resource
+
+
+def move(door: Door, caller: Caller, ticket: dict[str, Any], status: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The ticket in another status."""
+    return door.call("UpdateTicketStatus", caller, ticket_id=ticket["id"], status=status, **fields).resource
+
+
+def comment(door: Door, caller: Caller, ticket: dict[str, Any], **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A new comment on the ticket, public unless the fields say otherwise."""
+    return door.call("AddComment", caller, ticket_id=ticket["id"], **{"comment": "Any news?", **fields}).resource

