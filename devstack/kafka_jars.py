@@ -18,7 +18,6 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Self
 
-import requests
 from jgo.maven import Artifact, MavenContext
 
 from devstack.errors import StackError, StackStopped
@@ -126,7 +125,10 @@ class Jars:
         return self.folder / "verified"
 
     def _is_stamped(self) -> bool:
-        return self._stamp.is_file() and self._stamp.read_text() == _sha256(self._lock_file)
+        """Whether all jars were verified once and none has gone since; cheap enough for every start."""
+        if not self._stamp.is_file() or self._stamp.read_text() != _sha256(self._lock_file):
+            return False
+        return all((self.folder / jar.file_name).is_file() for jar in self._jars)
 
     def _fill(self, progress: "Progress") -> None:
         for stranger in {path.name for path in self.folder.glob("*.jar")} - {jar.file_name for jar in self._jars}:
@@ -160,7 +162,7 @@ def write_lock(say: Say) -> None:
             artifacts = _resolve(context)
             say(f"{len(artifacts)} jars for {artifacts[0]}")
             lines = sorted(_lock_line(artifact) for artifact in artifacts)
-        except (requests.RequestException, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             raise StackError(f"could not resolve {KAFKA} ({_reason(error)}); check the network") from error
     LOCK_FILE.write_text(_HEADER + "".join(lines))
 
@@ -199,7 +201,7 @@ class Progress:
 def _download(jar: Jar, context: MavenContext) -> Path:
     try:
         path = Path(jar.artifact_in(context).resolve())
-    except (requests.RequestException, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise StackError(
             f"could not download {jar.coordinates} ({_reason(error)}); check the network and start again"
         ) from error
@@ -253,7 +255,8 @@ def _lock_line(artifact: Artifact) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return type(error).__name__ if isinstance(error, requests.RequestException) else "not in the Maven repository"
+    """The resolver raises what its HTTP client does, which are OSErrors, and RuntimeError for what is not there."""
+    return type(error).__name__ if isinstance(error, OSError) else "not in the Maven repository"
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Finds the processes of a stack whatever became of the supervisor that started them."""
 
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,12 +23,13 @@ def processes_of(run_dir: Path, part: str | None = None) -> list[psutil.Process]
 
 def end(processes: list[psutil.Process], grace: float) -> None:
     """Asks the processes to end (PostgreSQL: by fast shutdown), and kills those that live on after `grace` seconds."""
-    for process in processes:
-        _signal(process, kill=grace <= 0)
-    _, alive = psutil.wait_procs(processes, timeout=max(grace, 2))
+    if grace > 0:
+        for process in processes:
+            _signal(process, signal.SIGINT if _name(process) == "postgres" else signal.SIGTERM)
+    alive = _alive_after(grace, processes)
     for process in alive:
-        _signal(process, kill=True)
-    psutil.wait_procs(alive, timeout=2)
+        _signal(process, signal.SIGKILL)
+    _alive_after(2, alive)
 
 
 def _parts(process: psutil.Process, run_dir: Path) -> Iterator[str | None]:
@@ -43,13 +45,33 @@ def _parts(process: psutil.Process, run_dir: Path) -> Iterator[str | None]:
         return
 
 
-def _signal(process: psutil.Process, *, kill: bool) -> None:
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
     try:
-        if kill:
-            process.kill()
-        elif process.name() == "postgres":
-            process.send_signal(signal.SIGINT)
-        else:
-            process.terminate()
+        process.send_signal(number)
     except psutil.Error:
         return
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
+def _alive_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are still alive after that time; waits no longer than there are any."""
+    deadline = time.monotonic() + seconds
+    while alive := [process for process in processes if _is_alive(process)]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)
+    return alive
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """A zombie is dead: where nobody collects orphans, as in many containers, it stays one for ever."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

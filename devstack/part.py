@@ -31,11 +31,11 @@ def _nothing(say: Say) -> None:
 class Program:
     """What a part runs, and how to tell that it works.
 
-    `prepare` runs before every start, and must do nothing when its work is done already. `is_ready` answers within a
-    few seconds, and answers False, rather than raise, while the program is not there yet; it is not asked about a
-    program that runs once (`one_shot`), which is ready when it has ended with status 0. `needs` names the parts that
-    must be ready before this one starts. A part that `drains` is stopped before all others, so that it can finish what
-    it is at. `user` is the system user to become; only root can name one.
+    `prepare` runs before every start, when no process of an earlier one is left, and must do nothing when its work is
+    done already. `is_ready` answers within a few seconds, and answers False, rather than raise, while the program is
+    not there yet; it is not asked about a program that runs once (`one_shot`), which is ready when it has ended with
+    status 0. `needs` names the parts that must be ready before this one starts. A part that `drains` is stopped before
+    all others, so that it can finish what it is at. `user` is the system user to become; only root can name one.
 
     `stop_signal` asks for a shutdown in good order. `death_signal` is what the program gets when the supervisor is
     killed: nobody is left to insist then, so it must be one that cannot be put off.
@@ -94,8 +94,8 @@ class Part:
 
         StackError when it ends before that or takes too long; StackStopped when the stack is told to stop meanwhile.
         """
-        self.program.prepare(say)
         self._end_orphans()
+        self.program.prepare(say)
         self._spawn()
         self._wait_until_ready()
 

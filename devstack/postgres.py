@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 
+from devstack import orphans
 from devstack.errors import StackError
 from devstack.part import Program, Say, launcher
 
@@ -28,6 +29,7 @@ def _installation() -> Path:
 DATABASE = "nibble"
 SUPERUSER = "nibble"
 INSTALLATION = _installation()
+SOCKET = ".s.PGSQL.5432"
 # The room for a path in a Unix socket address, without the closing zero byte.
 SOCKET_PATH_LIMIT = 107
 
@@ -43,6 +45,7 @@ class Postgres:
     """
 
     def __init__(self, run_dir: Path, *, durable: bool) -> None:
+        self._run_dir = run_dir
         self._home = run_dir / "postgres"
         self._data = self._home / "data"
         self.socket_dir = _socket_dir(self._home)
@@ -95,6 +98,7 @@ class Postgres:
             self._open_the_way(say)
         if not self._data.exists():
             self._initialise()
+        self._remove_stale_locks()
 
     def _make_user(self) -> None:
         try:
@@ -137,6 +141,16 @@ class Postgres:
             raise StackError(f"initdb failed:\n{result.stderr.strip()}")
         unfinished.rename(self._data)
 
+    def _remove_stale_locks(self) -> None:
+        """Makes up for a server that died by force.
+
+        The next one believes in its lock files as long as the process id in them is taken: by a zombie that nobody
+        collects, or by anything else after a restart of the machine.
+        """
+        if not orphans.processes_of(self._run_dir, "postgres"):
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+            (self.socket_dir / f"{SOCKET}.lock").unlink(missing_ok=True)
+
     def _is_ready(self) -> bool:
         try:
             with psycopg.connect(self.dsn_for("postgres"), autocommit=True, connect_timeout=2) as connection:
@@ -154,7 +168,7 @@ def _ensure_database(connection: psycopg.Connection[psycopg.rows.TupleRow], data
 
 def _socket_dir(home: Path) -> Path:
     """The folder `home`, or a short one under the system's temporary folder where the socket's path gets too long."""
-    if len(os.fsencode(home / ".s.PGSQL.5432")) <= SOCKET_PATH_LIMIT:
+    if len(os.fsencode(home / SOCKET)) <= SOCKET_PATH_LIMIT:
         return home
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"nibble-{os.geteuid()}-{digest}"

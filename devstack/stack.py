@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -56,13 +57,13 @@ class Stack:
         self.workers = workers
         self._env = dict(env or {})
         self._wanted = [name for name in PARTS if name in parts]
-        self._durable = durable
         self._parts: dict[str, Part] = {}
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._say: Say = _quiet
         self._lock_file: IO[str] | None = None
         self._forks = ThreadPoolExecutor(1, "devstack-forks")
+        self.postgres = Postgres(self.run_dir, durable=durable)
         self._kafka = Kafka(self.run_dir, ports.kafka, self._stopping)
 
     def __enter__(self) -> Self:
@@ -118,12 +119,7 @@ class Stack:
         """The URI of any database of the server."""
         return self.postgres.dsn_for(database)
 
-    @property
-    def postgres(self) -> Postgres:
-        """The database server, whether it runs or not."""
-        return Postgres(self.run_dir, durable=self._durable)
-
-    @property
+    @cached_property
     def identity(self) -> InsecureDevelopmentIdentity:
         """Who signs the tokens that this stack believes."""
         return InsecureDevelopmentIdentity.create(self.run_dir / "identity")

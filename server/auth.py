@@ -5,6 +5,7 @@ import json
 import logging
 import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -34,9 +35,12 @@ def keys_at_url(url: str) -> KeySource:
     """A JSON Web Key Set behind an http or https URL."""
 
     def fetch() -> bytes:
-        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            body: bytes = answer.read(LARGEST_KEY_SET)
-            return body
+        try:
+            with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # noqa: S310
+                body: bytes = answer.read(LARGEST_KEY_SET)
+                return body
+        except HTTPException as error:
+            raise OSError(f"{url} does not speak HTTP as it should: {error!r}") from error
 
     return fetch
 
@@ -67,8 +71,8 @@ class KeySet:
             await asyncio.sleep(REFRESH_SECONDS)
             try:
                 await asyncio.to_thread(self.refresh)
-            except (OSError, ValueError) as error:
-                _log.warning("the signing keys could not be refreshed; the last good ones stay: %s", error)
+            except Exception as error:  # noqa: BLE001 - a refresh that ended here would never see a new key
+                _log.warning("the signing keys could not be refreshed; the last good ones stay: %r", error)
 
 
 def _parse(document: bytes) -> dict[str, jwt.PyJWK]:
@@ -76,7 +80,7 @@ def _parse(document: bytes) -> dict[str, jwt.PyJWK]:
     try:
         found = json.loads(document)["keys"]
         keys = {entry["kid"]: jwt.PyJWK(entry) for entry in found if _usable(entry)}
-    except (TypeError, KeyError, jwt.PyJWTError) as error:
+    except (TypeError, KeyError, AttributeError, jwt.PyJWTError) as error:
         raise ValueError(f"not a JSON Web Key Set: {error}") from error
     if not keys:
         raise ValueError("the key set holds no key with a kid that signs by ES256, RS256 or EdDSA")

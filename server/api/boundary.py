@@ -134,7 +134,7 @@ def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, Any]:
     """The call's metadata. A name that comes twice has no one meaning: both values together are none that is valid."""
     found: dict[str, Any] = {}
     for name, value in context.invocation_metadata() or ():
-        found[name] = f"{found[name]} {value!s}" if name in found else value
+        found[name] = f"{found[name]}\0{value!s}" if name in found else value
     return found
 
 

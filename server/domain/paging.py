@@ -42,14 +42,11 @@ class PageTokens:
         body = json.dumps(
             [position.created_at.isoformat(), position.id.hex, position.rank], separators=(",", ":")
         ).encode()
-        return base64.urlsafe_b64encode(self._hash(scope, body) + body).decode().rstrip("=")
+        return _encode(self._hash(scope, body) + body)
 
     def open(self, scope: str, token: str) -> Position | None:
         """The position in `token`, or None where this scope did not make it."""
-        try:
-            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        except (ValueError, binascii.Error):
-            return None
+        raw = _decode(token)
         seal, body = raw[:SEAL_BYTES], raw[SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._hash(scope, body)):
             return None
@@ -59,3 +56,16 @@ class PageTokens:
     def _hash(self, scope: str, body: bytes) -> bytes:
         message = scope.encode() + b"\0" + body
         return hmac.digest(self._key, message, hashlib.sha256)[:SEAL_BYTES]
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _decode(token: str) -> bytes:
+    """The bytes of a token as `_encode` writes it; none for any other spelling, of which base64 forgives many."""
+    try:
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    except (ValueError, binascii.Error):
+        return b""
+    return raw if _encode(raw) == token else b""

@@ -28,7 +28,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def clean_text(text: str) -> str:
     """The text as it is stored: newlines for CRLF and CR, no blanks around it."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    return _with_newlines(text).strip()
+
+
+def _with_newlines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def is_blank(text: str) -> bool:
@@ -65,7 +69,7 @@ class Fields:
             self.refuse(field, f"must hold 1 to {longest} characters that are not blank")
         elif len(text) > longest:
             self.refuse(field, f"must hold at most {longest} characters; it has {len(text)}")
-        elif _CONTROL.search(text):
+        elif _CONTROL.search(_with_newlines(value)):  # before trimming, which takes some of them for blanks
             self.refuse(field, "must not hold control characters other than newline and tab")
         return text
 

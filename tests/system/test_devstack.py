@@ -168,6 +168,11 @@ def test_two_stacks_run_side_by_side(terminal: Terminal, tmp_path: Path):
             (topic,) = admin.describe_topics(["support.ticket-events.v1"])
             assert len(topic["partitions"]) == 12
             admin.close()
+        postgres = other.part("postgres")
+        postgres.kill()
+        assert not postgres.is_alive()
+        postgres.restart()
+        psycopg.connect(other.dsn).close()
     assert not orphans.processes_of(tmp_path)
 
 

@@ -28,5 +28,7 @@ def test_reflection_tells_a_caller_all_it_needs_to_make_a_request(stage: Stage) 
     assert set(database.get_services()) >= SERVICES
 
     service = DescriptorPool(database).FindServiceByName("nibble.support.v1.TicketService")
-    request = GetMessageClass(service.methods_by_name["CreateTicket"].input_type)(subject="Cold soup", priority="urgent")
+    request = GetMessageClass(service.methods_by_name["CreateTicket"].input_type)(
+        subject="Cold soup", priority="urgent"
+    )
     assert request.SerializeToString()

@@ -163,13 +163,13 @@ class Refusal(NamedTuple):
     fields: dict[str, Any]
     code: int
     reason: str
-    bad_fields: tuple[str, ...] = ()
+    bad_fields: frozenset[str] = frozenset()
     key: str | None = None
 
 
 def bad(call: str, who: str, names: str, key: str | None = None, **fields: Any) -> Refusal:
-    """Refused for these fields, in this order."""
-    return Refusal(call, who, fields, INVALID_ARGUMENT, "INVALID_FIELDS", tuple(names.split()), key)
+    """Refused for these fields, all at once."""
+    return Refusal(call, who, fields, INVALID_ARGUMENT, "INVALID_FIELDS", frozenset(names.split()), key)
 
 
 def no_ticket(call: str, who: str, ticket: str, **fields: Any) -> Refusal:
@@ -226,7 +226,9 @@ REFUSALS = [
     no_ticket("GetTicket", "agent", "{unknown}"),
     role("UpdateTicketStatus", "service", ticket_id="{open}", status="closed"),
     bad("UpdateTicketStatus", "agent", "status", ticket_id="{open}"),
-    bad("UpdateTicketStatus", "agent", "ticket_id status expected_version", ticket_id="1", status=99, expected_version=0),
+    bad(
+        "UpdateTicketStatus", "agent", "ticket_id status expected_version", ticket_id="1", status=99, expected_version=0
+    ),
     bad("UpdateTicketStatus", "agent", "resolution_notes", ticket_id="{open}", status="closed", resolution_notes="n"),
     bad("UpdateTicketStatus", "agent", "resolution_notes", ticket_id="{open}", status="resolved", resolution_notes=" "),
     no_ticket("UpdateTicketStatus", "agent", "{unknown}", status="closed"),
@@ -239,7 +241,9 @@ REFUSALS = [
     role("AssignTicket", "owner", ticket_id="{open}", assigned_to="{owner}"),
     role("AssignTicket", "service", ticket_id="{open}", assigned_to="{agent}"),
     bad("AssignTicket", "agent", "ticket_id assigned_to", ticket_id="x", assigned_to=""),
-    bad("AssignTicket", "supervisor", "expected_version", ticket_id="{open}", assigned_to="{agent}", expected_version=-1),
+    bad(
+        "AssignTicket", "supervisor", "expected_version", ticket_id="{open}", assigned_to="{agent}", expected_version=-1
+    ),
     no_ticket("AssignTicket", "supervisor", "{unknown}", assigned_to="{agent}"),
     action("AssignTicket", "agent", ticket_id="{open}", assigned_to="{supervisor}"),
     version("AssignTicket", "agent", ticket_id="{open}", assigned_to="{agent}", expected_version=2),
@@ -267,7 +271,7 @@ REFUSALS = [
 
 
 def name_of(refusal: Refusal) -> str:
-    return "-".join([refusal.call, refusal.who, refusal.reason, *refusal.bad_fields])
+    return "-".join([refusal.call, refusal.who, refusal.reason, *sorted(refusal.bad_fields)])
 
 
 def test_every_call_is_among_the_refusals() -> None:
@@ -283,7 +287,7 @@ def test_a_refusal_is_the_same_at_every_door(stage: Stage, exhibits: Exhibits, r
     first, *others = (door.call(refusal.call, caller, key=refusal.key, **fields) for door in stage.doors)
 
     assert (first.code, first.reason) == (refusal.code, refusal.reason), first
-    assert tuple(first.bad_fields) == refusal.bad_fields
+    assert sorted(first.bad_fields) == sorted(refusal.bad_fields)
     assert first.payload["message"]
     assert others == [first, first]
 
@@ -297,9 +301,7 @@ def test_a_stranger_cannot_tell_my_ticket_from_a_missing_one(stage: Stage, exhib
 
 
 @pytest.mark.parametrize("call", ["CreateTicket", "AddComment"])
-def test_a_key_with_another_request_is_refused_alike_at_every_door(
-    stage: Stage, exhibits: Exhibits, call: str
-) -> None:
+def test_a_key_with_another_request_is_refused_alike_at_every_door(stage: Stage, exhibits: Exhibits, call: str) -> None:
     fields = dict(TEXTS) if call == "CreateTicket" else {"ticket_id": exhibits.open, "comment": "first"}
     key = new_id()
     assert stage.rest.call(call, exhibits.owner, key=key, **fields).code == 0

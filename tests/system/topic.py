@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
@@ -33,15 +34,23 @@ class Topic:
 
     def __init__(self, bootstrap: str) -> None:
         """Args: bootstrap: HOST:PORT of the broker."""
-        self._consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+        self._bootstrap = bootstrap
         self._partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
-        self._consumer.assign(self._partitions)
-        self._consumer.seek_to_beginning()
         self._records: list[Record] = []
 
+    @cached_property
+    def _consumer(self) -> KafkaConsumer:
+        consumer = KafkaConsumer(bootstrap_servers=self._bootstrap, group_id=None, enable_auto_commit=False)
+        consumer.assign(self._partitions)
+        consumer.seek_to_beginning()
+        return consumer
+
     def close(self) -> None:
-        """Closes the connections."""
-        self._consumer.close()
+        """Closes the connections and forgets what was read; the next question reads all of it again."""
+        if "_consumer" in vars(self):
+            self._consumer.close()
+            del self._consumer
+        self._records.clear()
 
     def size(self) -> int:
         """How many records the topic has had so far."""

@@ -277,5 +277,7 @@ async def test_a_call_leaves_one_line_that_holds_neither_token_nor_text() -> Non
 
 async def test_a_ticket_id_that_is_none_does_not_reach_the_log() -> None:
     with capture_logs() as lines:
-        await refused(failing(TicketNotFound(ticket_id="t")), request=ticket_service_pb2.GetTicketRequest(ticket_id=SECRET))
+        await refused(
+            failing(TicketNotFound(ticket_id="t")), request=ticket_service_pb2.GetTicketRequest(ticket_id=SECRET)
+        )
     assert SECRET not in repr(lines)

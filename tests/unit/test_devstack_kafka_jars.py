@@ -80,6 +80,13 @@ def test_missing_jars_are_downloaded_and_a_later_start_needs_no_network(reposito
     assert repository.provide() == []
 
 
+def test_a_jar_that_was_lost_is_put_back(repository: Repository):
+    repository.provide()
+    (repository.jars.folder / "kafka-clients-4.3.9.jar").unlink()
+    repository.provide()
+    assert len(contents(repository.jars.folder)) == 2
+
+
 def test_another_checkout_takes_them_from_the_shared_cache(repository: Repository, tmp_path: Path):
     repository.provide()
     other = Jars(repository.lock_file, tmp_path / "other", repository.shared, {})

@@ -116,9 +116,9 @@ def test_a_closing_adds_its_reason(reason: str) -> None:
 
 
 def test_the_optionals_of_the_ticket_are_there_when_they_are_set() -> None:
-    ticket = content(
-        an_entry(), order_id=str(OWNER), assigned_to=str(AGENT), resolved_at="2026-03-04T05:06:07+00:00"
-    )["ticket"]
+    ticket = content(an_entry(), order_id=str(OWNER), assigned_to=str(AGENT), resolved_at="2026-03-04T05:06:07+00:00")[
+        "ticket"
+    ]
     assert ticket == TICKET | {
         "order_id": str(OWNER),
         "assigned_to": str(AGENT),

@@ -172,7 +172,7 @@ def test_the_page_size_has_a_default_and_a_clamp(sent: int, rows: int) -> None:
 @pytest.mark.parametrize("size", [-1, -(2**31)])
 def test_a_negative_page_size_is_refused(size: int) -> None:
     fields = Fields()
-    assert 1 <= fields.page_size(size) or refused(fields)
+    fields.page_size(size)
     assert refused(fields) == ["page_size"]
 
 

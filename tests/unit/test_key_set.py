@@ -165,7 +165,7 @@ async def test_the_background_refresh_outlives_every_failure_of_the_source(
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for the condition, at most five seconds."""
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nothing tells when a file was read
             await asyncio.sleep(0.001)
 
 
@@ -174,7 +174,7 @@ def serving(answer: bytes) -> Iterator[str]:
     """The URL of a server on loopback that gives this answer, byte for byte."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002

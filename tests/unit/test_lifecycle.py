@@ -30,7 +30,8 @@ from tests.unit.vocabulary import (
     types_of,
 )
 
-# "open → in_progress, resolved, closed; in_progress → open, resolved, closed; resolved → in_progress, closed; closed is final."
+# "open → in_progress, resolved, closed; in_progress → open, resolved, closed; resolved → in_progress, closed;
+# closed is final."
 ALLOWED = {
     ("open", "in_progress"),
     ("open", "resolved"),
@@ -63,9 +64,7 @@ def test_every_allowed_step_leads_to_the_status_asked_for(current: str, wanted: 
     assert change.status == wanted
 
 
-@pytest.mark.parametrize(
-    ("current", "wanted"), [pair for pair in PAIRS if pair not in ALLOWED and pair[0] != pair[1]]
-)
+@pytest.mark.parametrize(("current", "wanted"), [pair for pair in PAIRS if pair not in ALLOWED and pair[0] != pair[1]])
 def test_every_other_step_is_refused_and_names_both_ends(current: str, wanted: str) -> None:
     ticket = a_ticket(status=current)
     with pytest.raises(IllegalTransition) as refusal:
@@ -259,6 +258,9 @@ def test_the_expected_version_and_no_expectation_pass(expected: int | None) -> N
 # --- Any sequence of actions ------------------------------------------------------------------------------------------
 
 
+Action = tuple[str, object, str | None, Caller]
+
+
 class Step(NamedTuple):
     """A ticket before and after an accepted action; the change is None where nothing changed."""
 
@@ -269,14 +271,14 @@ class Step(NamedTuple):
 
 _callers = st.sampled_from([the_owner(), an_agent(), a_supervisor()])
 _assignees = st.sampled_from([AGENT, SUPERVISOR])
-_actions = st.one_of(
+_actions: st.SearchStrategy[Action] = st.one_of(
     st.tuples(st.just("status"), st.sampled_from(STATUSES), st.none() | st.just("notes"), _callers),
     st.tuples(st.just("assign"), _assignees, st.none(), _callers),
     st.tuples(st.just("comment"), st.booleans(), st.none(), _callers),
 )
 
 
-def act(ticket: Ticket, action: tuple[str, object, str | None, Caller], minutes: int) -> Step | None:
+def act(ticket: Ticket, action: Action, minutes: int) -> Step | None:
     """One action on the ticket, or None where it was refused."""
     kind, what, notes, caller = action
     now = NOW + timedelta(minutes=minutes)
@@ -294,7 +296,7 @@ def act(ticket: Ticket, action: tuple[str, object, str | None, Caller], minutes:
     return Step(ticket, change, after(ticket, change, now))
 
 
-def walk(actions: list[tuple[str, object, str | None, Caller]]) -> list[Step]:
+def walk(actions: list[Action]) -> list[Step]:
     """The steps of those actions that were accepted, from a new ticket on."""
     ticket, steps = a_ticket(), []
     for minutes, action in enumerate(actions):

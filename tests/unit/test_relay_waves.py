@@ -14,7 +14,9 @@ NOTHING = EventMessage(b"", b"", [])
 
 def outbound(tickets: list[int]) -> list[Outbound]:
     """Events of these tickets, numbered in the order in which the database gives them."""
-    return [Outbound(uuid5(UUID(int=0), str(number)), UUID(int=ticket), NOTHING) for number, ticket in enumerate(tickets)]
+    return [
+        Outbound(uuid5(UUID(int=0), str(number)), UUID(int=ticket), NOTHING) for number, ticket in enumerate(tickets)
+    ]
 
 
 batches = st.lists(st.integers(0, 5), max_size=40).map(outbound)

@@ -52,7 +52,9 @@ def test_names_that_are_not_used_are_passed_over_and_missing_ones_are_not(statem
             statement.bind({other: None for other in statement.names if other != name})
 
 
-@pytest.mark.parametrize("name", ["CREATE_TICKET", "CREATE_TICKET_ONCE", "CHANGE_TICKET", "ADD_COMMENT", "ADD_COMMENT_ONCE"])
+@pytest.mark.parametrize(
+    "name", ["CREATE_TICKET", "CREATE_TICKET_ONCE", "CHANGE_TICKET", "ADD_COMMENT", "ADD_COMMENT_ONCE"]
+)
 def test_a_write_is_one_statement_with_its_events_in_it(name: str) -> None:
     sql = STATEMENTS[name].sql
     assert "INSERT INTO admin_service.ticket_events" in sql

@@ -123,12 +123,12 @@ def test_without_leeway_a_token_ends_when_it_says() -> None:
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
 def test_a_token_of_the_near_future_is_believed(claim: str) -> None:
-    assert VERIFIER.verify(bearer(KEY, **{claim: int(time.time()) + LEEWAY - MARGIN})).id == OWNER
+    assert VERIFIER.verify(bearer(KEY, None, **{claim: int(time.time()) + LEEWAY - MARGIN})).id == OWNER
 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
 def test_a_token_that_is_not_yet_valid_is_refused(claim: str) -> None:
-    refusal(bearer(KEY, **{claim: int(time.time()) + LEEWAY + MARGIN}))
+    refusal(bearer(KEY, None, **{claim: int(time.time()) + LEEWAY + MARGIN}))
 
 
 @pytest.mark.parametrize("kid", ["another", "", None, 7, ["key-ES256"]])

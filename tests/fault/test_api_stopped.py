@@ -1,0 +1,116 @@
+"""An API process told to stop while calls are in flight: they are answered, and it ends within its grace."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from devstack.part import CHECKOUT
+from devstack.ports import LOOPBACK, free_port
+from devstack.service import is_serving
+from tests.system.doors import CANCELLED, OK, UNAVAILABLE, Answer, Grpc
+from tests.system.stage import Stage
+from tests.system.vocabulary import as_customer, eventually, open_ticket
+
+IN_FLIGHT = 6
+GRACE_SECONDS = 4.0
+# What the process may take beyond its grace, to close its connections and end.
+MARGIN_SECONDS = 3.0
+
+
+class ApiProcess:
+    """One more API process of the same stack, and a door to it."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.port = free_port()
+        env = {
+            **os.environ,
+            **stage.stack.service_env(),
+            "API_WORKERS": "1", "METRICS_PORT": "0", "GRPC_PORT": str(self.port),
+            "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
+        }
+        with (stage.stack.logs / "second-api.log").open("ab") as log:
+            command = [sys.executable, "-m", "server", "api"]
+            self.process = subprocess.Popen(command, env=env, cwd=CHECKOUT, stdout=log, stderr=log)
+        self.door = Grpc("gRPC on a port of its own", f"{LOOPBACK}:{self.port}", stage.mint)
+
+
+@pytest.fixture
+def api(stage: Stage) -> Iterator[ApiProcess]:
+    started = ApiProcess(stage)
+    try:
+        eventually(lambda: is_serving(started.port), 20)
+        yield started
+    finally:
+        started.door.close()
+        started.process.kill()
+        started.process.wait()
+
+
+@contextmanager
+def held(stage: Stage, ticket: dict[str, Any]) -> Iterator[psycopg.Connection[Any]]:
+    """Holds the ticket's row, so that whoever wants to change it waits; rolling back lets go."""
+    with psycopg.connect(stage.stack.dsn) as connection:
+        connection.execute("SELECT FROM admin_service.support_tickets WHERE id = %s FOR UPDATE", [ticket["id"]])
+        yield connection
+
+
+def waiting(stage: Stage) -> int:
+    """How many statements wait for a lock."""
+    ((count,),) = stage.query(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return int(count)
+
+
+def comments(stage: Stage, api: ApiProcess, pool: ThreadPoolExecutor, ticket: dict[str, Any]) -> list[Future[Answer]]:
+    """Comments by the ticket's owner that are in flight, waiting for its row."""
+    owner = as_customer()._replace(id=ticket["user_id"])
+    sent = [
+        pool.submit(api.door.call, "AddComment", owner, ticket_id=ticket["id"], comment=f"number {i}")
+        for i in range(IN_FLIGHT)
+    ]
+    eventually(lambda: waiting(stage) == IN_FLIGHT)
+    return sent
+
+
+def test_calls_in_flight_are_answered_before_the_process_ends(stage: Stage, api: ApiProcess) -> None:
+    ticket = open_ticket(stage.grpc, as_customer())
+    with ThreadPoolExecutor(IN_FLIGHT) as pool, held(stage, ticket) as lock:
+        sent = comments(stage, api, pool, ticket)
+        api.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not is_serving(api.port))
+        assert api.process.poll() is None
+        lock.rollback()
+        answers = [call.result(GRACE_SECONDS) for call in sent]
+
+    assert [answer.code for answer in answers] == [OK] * IN_FLIGHT
+    assert api.process.wait(GRACE_SECONDS + MARGIN_SECONDS) == 0
+    owner = as_customer()._replace(id=ticket["user_id"])
+    listed = stage.grpc.call("ListComments", owner, ticket_id=ticket["id"]).resource["comments"]
+    assert {comment["id"] for comment in listed} == {answer.payload["id"] for answer in answers}
+
+
+def test_calls_that_outlast_the_grace_are_given_up_and_the_process_ends_all_the_same(
+    stage: Stage, api: ApiProcess
+) -> None:
+    ticket = open_ticket(stage.grpc, as_customer())
+    with ThreadPoolExecutor(IN_FLIGHT) as pool, held(stage, ticket):
+        sent = comments(stage, api, pool, ticket)
+        began = time.monotonic()
+        api.process.send_signal(signal.SIGTERM)
+        assert api.process.wait(GRACE_SECONDS + MARGIN_SECONDS) == 0
+        assert time.monotonic() - began >= GRACE_SECONDS - 0.5
+        answers = [call.result(1) for call in sent]
+
+    assert {answer.code for answer in answers} <= {CANCELLED, UNAVAILABLE}
+    owner = as_customer()._replace(id=ticket["user_id"])
+    assert stage.grpc.call("ListComments", owner, ticket_id=ticket["id"]).resource["comments"] == []

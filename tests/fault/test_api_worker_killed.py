@@ -1,0 +1,63 @@
+"""An API worker killed while tickets are created: acknowledged creates exist once, and service goes on."""
+
+import psutil
+
+from devstack.service import is_serving
+from tests.fault.load import RETRY_PAUSE_SECONDS, Shift, Work, all_are_published, at_work, deliveries_of, more
+from tests.system.doors import OK, RESOURCE_EXHAUSTED, UNAVAILABLE
+from tests.system.stage import WORKERS, Stage
+from tests.system.vocabulary import as_customer, dice, eventually, new_id
+
+CALLERS = 6
+RESTART_SECONDS = 15.0
+
+
+def worker(stage: Stage, number: int) -> psutil.Process | None:
+    """The process that listens on that worker's port, None while there is none."""
+    port = str(stage.stack.ports.grpc + number)
+    for child in psutil.Process(stage.stack.part("api").pid).children():
+        try:
+            if child.environ().get("GRPC_PORT") == port and child.status() != psutil.STATUS_ZOMBIE:
+                return child
+        except psutil.Error:
+            continue
+    return None
+
+
+def creates_with_retries(stage: Stage) -> Work:
+    """Work: until told that it is enough, creates a ticket and tries again with the same key until it has it."""
+
+    def work(number: int, shift: Shift) -> None:
+        owner, door = as_customer(), stage.doors[number % 2]
+        while not shift.enough.is_set():
+            key = new_id()
+            while shift.ledger.create(door, owner, key=key).code != OK:
+                shift.enough.wait(RETRY_PAUSE_SECONDS)
+
+    return work
+
+
+def test_acknowledged_creates_exist_once_whichever_worker_is_killed(stage: Stage) -> None:
+    chance = dice("worker")
+    with at_work(CALLERS, creates_with_retries(stage)) as shift:
+        for number in chance.sample(range(WORKERS), WORKERS):
+            more(shift, chance.randint(20, 200))
+            victim = worker(stage, number)
+            assert victim is not None
+            victim.kill()
+            before = shift.acknowledged()
+            eventually(lambda n=number: worker(stage, n), RESTART_SECONDS)
+            eventually(lambda n=number: is_serving(stage.stack.ports.grpc + n), RESTART_SECONDS)
+            assert shift.acknowledged() > before + 20, "the other worker did not go on"
+        more(shift, 100)
+        shift.enough.set()
+        ledger = shift.finish()
+
+    print(f"answers by code: {dict(ledger.codes)}")  # noqa: T201
+    # RESOURCE_EXHAUSTED is the gateway's when more calls than its retry budget allows would have to be tried again.
+    assert ledger.codes.keys() <= {OK, UNAVAILABLE, RESOURCE_EXHAUSTED}
+    owners = list({ticket["user_id"] for ticket in ledger.tickets})
+    rows = stage.query("SELECT id FROM admin_service.support_tickets WHERE user_id = ANY(%s::uuid[])", owners)
+    assert sorted(str(row[0]) for row in rows) == sorted(ticket["id"] for ticket in ledger.tickets)
+    all_are_published(stage)
+    deliveries_of(stage, ledger)

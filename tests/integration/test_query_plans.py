@@ -1,0 +1,155 @@
+"""Each list is answered through its index, and a deep page reads no more rows than the first."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from server.db import statements
+from server.db.statements import Statement
+from server.domain.paging import FIRST, LAST
+from tests.integration.vocabulary import EMPTY, START
+
+TICKETS = 6_000
+PAGE = 21
+# 12 users, 5 agents and nobody, every status and priority in every mixture; one ticket has a long history.
+FILL = """
+    INSERT INTO admin_service.support_tickets (
+        id, user_id, subject, description, status, priority, assigned_to, created_at, updated_at, version,
+        event_count, history_count
+    )
+    SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(mod(n, 601)), 32, '0')::uuid, 'Cold soup', repeat('cold ', 40),
+        (array['open', 'in_progress', 'resolved', 'closed'])[1 + mod(n, 4)],
+        (array['low', 'medium', 'high', 'urgent'])[1 + mod(n / 7, 4)],
+        CASE WHEN mod(n, 3) > 0 THEN lpad(to_hex(mod(n, 5)), 32, '0')::uuid END,
+        %(start)s + n * interval '1 minute', %(start)s, 1, 1, 1
+    FROM generate_series(1, %(count)s) n;
+
+    INSERT INTO admin_service.ticket_comments
+    SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(1 + mod(n, 3) * mod(n, 600)), 32, '0')::uuid, gen_random_uuid(),
+        'Still waiting.', mod(n, 2) = 0, %(start)s + n * interval '1 minute', 'customer'
+    FROM generate_series(1, %(count)s) n;
+
+    INSERT INTO admin_service.ticket_events (
+        id, ticket_id, position, sequence, change_id, event_type, occurred_at, actor_id, actor_role, is_internal,
+        ticket, published_at
+    )
+    SELECT gen_random_uuid(), lpad(to_hex(CASE WHEN mod(n, 3) = 0 THEN 1 ELSE n END), 32, '0')::uuid, n, n,
+        gen_random_uuid(), 'ticket_commented', %(start)s, gen_random_uuid(), 'customer', false, '{}',
+        CASE WHEN n < %(count)s - 30 THEN %(start)s END
+    FROM generate_series(1, %(count)s) n;
+"""
+MIDDLE = START + timedelta(minutes=TICKETS // 2)
+FIRST_VALUES = {
+    "after_rank": FIRST.rank,
+    "after_position": 0,
+    "after_created_at": FIRST.created_at,
+    "after_id": FIRST.id,
+}
+LAST_VALUES = {"after_rank": LAST.rank, "after_created_at": LAST.created_at, "after_id": LAST.id}
+DEEP = {"after_rank": 2, "after_position": TICKETS // 2, "after_created_at": MIDDLE, "after_id": UUID(int=TICKETS // 2)}
+EVERYTHING: dict[str, object] = {
+    "statuses": ["open", "in_progress", "resolved", "closed"],
+    "ranks": [0, 1, 2, 3],
+    "created_after": FIRST.created_at,
+    "created_before": LAST.created_at,
+    "unassigned": False,
+    "assigned_to": None,
+    "with_internal": True,
+    "limit": PAGE,
+}
+AGENT, USER, TICKET = {"assigned_to": UUID(int=2)}, {"user_id": UUID(int=5)}, {"ticket_id": UUID(int=1)}
+# Statement, its values beside EVERYTHING, where it starts, the index that answers it, and how many ranges it merges.
+LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
+    "LIST_TICKETS": ({}, FIRST_VALUES, "support_tickets_by_status", 4),
+    "LIST_UNASSIGNED_TICKETS": ({}, FIRST_VALUES, "support_tickets_unassigned", 4),
+    "LIST_TICKETS_OF_ASSIGNEE": (AGENT, FIRST_VALUES, "support_tickets_by_assignee", 4),
+    "LIST_MY_TICKETS": (USER, LAST_VALUES, "support_tickets_by_user", 4),
+    "LIST_TICKETS_OF_USER": (USER, FIRST_VALUES, "support_tickets_by_user", 4),
+    "LIST_COMMENTS": (TICKET, LAST_VALUES, "ticket_comments_by_ticket", 1),
+    "LIST_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
+    "LIST_UNPUBLISHED": ({}, {}, "ticket_events_unpublished", 1),
+    "MEASURE_BACKLOG": ({}, {}, "ticket_events_unpublished", 2),
+    "GET_TICKET": (TICKET, {}, "support_tickets_pkey", 1),
+}
+every_list = pytest.mark.parametrize("name", LISTS)
+Node = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def connection(shared_dsn: str) -> Iterator[psycopg.Connection]:
+    """A connection to a database with some thousands of rows in each table, and up-to-date statistics."""
+    with psycopg.connect(shared_dsn, autocommit=True) as connection:
+        connection.execute(EMPTY)
+        psycopg.ClientCursor(connection).execute(FILL, {"start": START, "count": TICKETS})
+        connection.execute(b"ANALYZE")
+        connection.execute(b"SET plan_cache_mode = force_generic_plan")
+        yield connection
+
+
+def plan_of(connection: psycopg.Connection, statement: Statement, values: dict[str, Any]) -> Node:
+    """The generic plan of the prepared statement, as it went for these values."""
+    connection.execute(f"PREPARE this AS {statement.sql}".encode())
+    parameters = sql.SQL(", ").join(map(sql.Literal, statement.bind(values)))
+    call = sql.SQL("({})").format(parameters) if statement.names else sql.SQL("")
+    try:
+        row = connection.execute(
+            sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE this {}").format(call)
+        ).fetchone()
+    finally:
+        connection.execute(b"DEALLOCATE this")
+    assert row is not None
+    plan: Node = row[0][0]["Plan"]
+    return plan
+
+
+def nodes(plan: Node) -> Iterator[Node]:
+    """The node and all below it."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def rows_read(plan: Node) -> float:
+    """How many rows the scans of the plan looked at."""
+    scans = (node for node in nodes(plan) if "Scan" in node["Node Type"] and "Relation Name" in node)
+    filtered = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+    return float(sum((n["Actual Rows"] + sum(n.get(f, 0) for f in filtered)) * n["Actual Loops"] for n in scans))
+
+
+@every_list
+def test_a_list_is_answered_through_its_index(connection: psycopg.Connection, name: str) -> None:
+    values, start, index, _ = LISTS[name]
+    plan = plan_of(connection, getattr(statements, name), EVERYTHING | values | start)
+    used = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+    kinds = {node["Node Type"] for node in nodes(plan)}
+    assert used == {index}, json.dumps(plan, indent=1)
+    assert "Seq Scan" not in kinds, json.dumps(plan, indent=1)
+
+
+@every_list
+@pytest.mark.parametrize("where", ["first", "deep"])
+def test_a_page_reads_about_a_page_of_rows_wherever_it_lies(
+    connection: psycopg.Connection, name: str, where: str
+) -> None:
+    values, start, _, ranges = LISTS[name]
+    plan = plan_of(connection, getattr(statements, name), EVERYTHING | values | (DEEP if where == "deep" else start))
+    assert rows_read(plan) <= ranges * PAGE, json.dumps(plan, indent=1)
+
+
+@pytest.mark.parametrize("name", ["LIST_TICKETS", "LIST_UNASSIGNED_TICKETS", "LIST_TICKETS_OF_ASSIGNEE"])
+def test_a_status_that_was_not_asked_for_costs_nothing(connection: psycopg.Connection, name: str) -> None:
+    values, start, _, _ = LISTS[name]
+    plan = plan_of(connection, getattr(statements, name), EVERYTHING | values | start | {"statuses": ["open"]})
+    assert rows_read(plan) <= PAGE, json.dumps(plan, indent=1)
+
+
+def test_a_deep_page_is_not_empty(connection: psycopg.Connection) -> None:
+    for name in ("LIST_TICKETS", "LIST_UNASSIGNED_TICKETS", "LIST_TICKETS_OF_ASSIGNEE", "LIST_HISTORY"):
+        plan = plan_of(connection, getattr(statements, name), EVERYTHING | LISTS[name][0] | DEEP)
+        assert plan["Actual Rows"] == PAGE

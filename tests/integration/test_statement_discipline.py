@@ -1,0 +1,154 @@
+"""How the service speaks to PostgreSQL: prepared statements, a fixed number of them for every call."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from server.db import statements
+from server.db.database import PoolLimits
+from server.db.statements import Statement
+from server.domain.callers import Caller
+from server.domain.tickets import Ticket
+from server.usecases.lists import TicketFilters
+from tests.integration.vocabulary import (
+    Desk,
+    all_tickets,
+    as_agent,
+    as_customer,
+    assign,
+    assigned_tickets,
+    comments_on,
+    first_page,
+    history_of,
+    look_at,
+    move,
+    my_tickets,
+    note,
+    open_ticket,
+    pages,
+    say,
+)
+
+STATEMENTS = {name: value for name, value in vars(statements).items() if isinstance(value, Statement)}
+OF_THE_RELAY = {"LIST_UNPUBLISHED", "MARK_PUBLISHED", "MEASURE_BACKLOG"}
+PREPARED = Statement("SELECT statement FROM pg_prepared_statements", ())
+READER = as_agent()
+NAMES = {statement: name for name, statement in STATEMENTS.items()}
+
+
+@pytest.fixture
+async def desk_on_one_connection(dsn: str) -> AsyncIterator[Desk]:
+    """A desk whose every statement runs on the same connection."""
+    async with Desk.at(dsn, PoolLimits(size=1)) as desk:
+        yield desk
+
+
+async def every_act(desk: Desk) -> None:
+    """Each call once, in each way that has a statement of its own."""
+    caller = as_customer()
+    ticket = await open_ticket(desk, caller)
+    await open_ticket(desk, caller, key="k")
+    await open_ticket(desk, caller, key="k")
+    await assign(desk, ticket, READER.id)
+    await move(desk, ticket, "open")
+    await say(desk, ticket, text="one")
+    await say(desk, ticket, key="k")
+    await say(desk, ticket, key="k")
+    for filters in EVERY_KIND_OF_FILTER.values():
+        await first_page(all_tickets(desk, READER, filters))
+    await first_page(my_tickets(desk, caller))
+    await first_page(assigned_tickets(desk, READER))
+    await first_page(comments_on(desk, ticket))
+    await first_page(history_of(desk, ticket))
+
+
+EVERY_KIND_OF_FILTER = {
+    "LIST_TICKETS": TicketFilters(),
+    "LIST_UNASSIGNED_TICKETS": TicketFilters(unassigned=True),
+    "LIST_TICKETS_OF_ASSIGNEE": TicketFilters(assigned_to=str(READER.id)),
+    "LIST_TICKETS_OF_USER": TicketFilters(user_id=str(READER.id)),
+}
+
+
+async def test_every_statement_of_the_api_was_run_prepared_and_nothing_else_was(
+    desk_on_one_connection: Desk,
+) -> None:
+    await every_act(desk_on_one_connection)
+    rows: list[tuple[Any, ...]] = await desk_on_one_connection.db.fetch_all(PREPARED, {}, tuple)
+    prepared = {row[0] for row in rows} - {PREPARED.sql}
+    assert prepared == {statement.sql for name, statement in STATEMENTS.items() if name not in OF_THE_RELAY}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_postgresql_prepares_every_statement(dsn: str, name: str) -> None:
+    with psycopg.connect(dsn, cursor_factory=psycopg.RawCursor) as connection:
+        connection.execute(f"PREPARE this AS {STATEMENTS[name].sql}".encode())
+        cursor = connection.execute(b"SELECT cardinality(parameter_types) FROM pg_prepared_statements")
+        assert cursor.fetchone() == (len(STATEMENTS[name].names),)
+
+
+Act = Callable[[Desk, Ticket, Caller], Awaitable[object]]
+
+# What each call runs, whatever the number of rows.
+COST: dict[str, tuple[Act, list[str]]] = {
+    "create": (lambda desk, _, owner: open_ticket(desk, owner), ["CREATE_TICKET"]),
+    "create with a key": (lambda desk, _, owner: open_ticket(desk, owner, key="new"), ["CREATE_TICKET_ONCE"]),
+    "get": (lambda desk, ticket, owner: look_at(desk, ticket, owner), ["GET_TICKET"]),
+    "move": (lambda desk, ticket, _: move(desk, ticket, "resolved"), ["GET_TICKET", "CHANGE_TICKET"]),
+    "move nowhere": (lambda desk, ticket, _: move(desk, ticket, "open"), ["GET_TICKET"]),
+    "assign": (lambda desk, ticket, _: assign(desk, ticket, uuid4()), ["GET_TICKET", "CHANGE_TICKET"]),
+    "comment": (lambda desk, ticket, _: say(desk, ticket), ["GET_TICKET", "ADD_COMMENT"]),
+    "note": (lambda desk, ticket, _: note(desk, ticket), ["GET_TICKET", "ADD_COMMENT"]),
+    "comment with a key": (
+        lambda desk, ticket, _: say(desk, ticket, key="new"),
+        ["GET_TICKET", "FIND_KEY", "ADD_COMMENT_ONCE"],
+    ),
+}
+
+
+@pytest.mark.parametrize("act", COST)
+async def test_an_act_costs_these_statements(desk: Desk, act: str) -> None:
+    owner = as_customer()
+    ticket = await open_ticket(desk, owner)
+    desk.db.ran.clear()
+    work, expected = COST[act]
+    await work(desk, ticket, owner)
+    assert [NAMES[statement] for statement in desk.db.ran] == expected
+
+
+@pytest.mark.parametrize("count", [0, 5])
+async def test_a_page_costs_one_statement_and_one_more_where_a_ticket_must_be_seen_first(
+    desk: Desk, count: int
+) -> None:
+    owner = as_customer()
+    ticket = await open_ticket(desk, owner)
+    for _ in range(count):
+        await open_ticket(desk, owner)
+        await say(desk, ticket)
+    for name, filters in EVERY_KIND_OF_FILTER.items():
+        assert await cost(desk, first_page(all_tickets(desk, READER, filters))) == [name]
+    assert await cost(desk, first_page(my_tickets(desk, owner))) == ["LIST_MY_TICKETS"]
+    assert await cost(desk, first_page(assigned_tickets(desk, READER))) == ["LIST_TICKETS_OF_ASSIGNEE"]
+    assert await cost(desk, first_page(comments_on(desk, ticket))) == ["GET_TICKET", "LIST_COMMENTS"]
+    assert await cost(desk, first_page(history_of(desk, ticket))) == ["GET_TICKET", "LIST_HISTORY"]
+
+
+async def test_every_further_page_costs_what_the_first_costs(desk: Desk) -> None:
+    for _ in range(5):
+        await open_ticket(desk)
+    assert await cost(desk, pages(all_tickets(desk, READER), [2])) == ["LIST_TICKETS"] * 3
+
+
+async def cost(desk: Desk, work: Awaitable[object]) -> list[str]:
+    """The names of the statements that the work runs."""
+    desk.db.ran.clear()
+    await work
+    return [NAMES[statement] for statement in desk.db.ran]
+
+
+async def test_a_literal_id_of_no_ticket_reads_as_none(desk: Desk) -> None:
+    found: list[Ticket] = await desk.db.fetch_all(statements.GET_TICKET, {"ticket_id": UUID(int=0)}, Ticket._make)
+    assert found == []
