@@ -24,6 +24,10 @@ run: $(VENV)/run.stamp ## Bring up the whole system on this machine; Ctrl-C stop
 token: $(VENV)/run.stamp ## Print a token for the running stack (ROLE=support_agent [SUB=uuid])
 	@exec $(BIN)/python -m devstack token --role $(ROLE) $(if $(SUB),--sub $(SUB))
 
+.PHONY: keys
+keys: $(VENV)/run.stamp ## Make the development signing key and key set in RUN_DIR, which docker compose mounts
+	@exec $(BIN)/python -m devstack keys
+
 ##@ Working on it
 
 .PHONY: test

@@ -1,4 +1,4 @@
-"""The command line: `run`, `token` and `lock-kafka`."""
+"""The command line: `run`, `token`, `keys` and `lock-kafka`."""
 
 import argparse
 import os
@@ -51,6 +51,13 @@ def token(arguments: argparse.Namespace) -> None:
     print(identity.mint_token(arguments.role, arguments.sub))
 
 
+def keys(arguments: argparse.Namespace) -> None:
+    """Makes the signing key and the key set of RUN_DIR where they are missing, for a system that runs elsewhere."""
+    from devstack.identity import InsecureDevelopmentIdentity
+
+    print(InsecureDevelopmentIdentity.create(_run_dir(os.environ) / "identity").jwks_file)
+
+
 def lock_kafka(arguments: argparse.Namespace) -> None:
     """Pins the jars of the newest Kafka of the series."""
     from devstack.kafka_jars import write_lock
@@ -72,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     token_parser.add_argument("--role", required=True)
     token_parser.add_argument("--sub", metavar="UUID", help="the caller; a new one by default")
     token_parser.set_defaults(command=token)
+    commands.add_parser("keys", help="make the development signing key").set_defaults(command=keys)
     commands.add_parser("lock-kafka", help="pin the newest Kafka again").set_defaults(command=lock_kafka)
     return parser
 

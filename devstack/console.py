@@ -7,13 +7,13 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import suppress
 
 from devstack.part import CHECKOUT
 from devstack.stack import Stack
 
 # The same caller in both examples, so that the second reads what the first made.
 _CALLER = uuid.UUID("01920000-0000-7000-8000-000000000001")
-
 
 _WARNING = "tokens are signed by an InsecureDevelopmentIdentity: whoever can read RUN_DIR/identity can be anybody"
 
@@ -45,7 +45,8 @@ class _Clock:
         self._lock = threading.Lock()
 
     def say(self, line: str) -> None:
-        with self._lock:
+        # A terminal that has gone away must not keep the stack from being stopped in good order.
+        with self._lock, suppress(OSError):
             print(f"[{time.monotonic() - self._began:5.1f} s] {line}", flush=True)
 
 

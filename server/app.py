@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TOPIC = "support.ticket-events.v1"
 READY_POLL_SECONDS = 0.2
+RELAY_GRACE_SECONDS = 5.0
 
 _log = structlog.stdlib.get_logger("nibble.app")
 
@@ -76,13 +77,33 @@ def run_relay(settings: Settings) -> int:
     from server.workers.relay import Relay, RelaySettings
 
     stop = threading.Event()
+
+    def on_signal(_number: int, _frame: object) -> None:
+        stop.set()
+        _end_within(RELAY_GRACE_SECONDS)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, on_signal)
     _serve_metrics(settings)
     where = RelaySettings(settings.database_url, settings.kafka_bootstrap_servers, TOPIC)
     Relay(where, _now, stop).run()
     _log.info("stopped")
     return 0
+
+
+def _end_within(seconds: float) -> None:
+    """End the process even where the Kafka client blocks, as it does while no broker answers.
+
+    Nothing is lost by that: what was not marked as published is sent again.
+    """
+
+    def end() -> None:
+        _log.warning("ended without waiting for Kafka", grace_seconds=seconds)
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:

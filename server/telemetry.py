@@ -25,8 +25,15 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 LEVELS = tuple(_LEVELS)
 FORMATS = ("json", "console")
 
-# These say at `info` what only their own developers want to know.
-_TALKATIVE = ("kafka", "alembic", "asyncio", "psycopg.pool")
+# These say more than an operator can use: at `info`, and the last one at every attempt to connect, many times a second,
+# what the relay says once for all of them.
+_QUIETER = {
+    "kafka": logging.WARNING,
+    "alembic": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "psycopg.pool": logging.ERROR,
+    "kafka.net": logging.CRITICAL,
+}
 
 
 def configure_logging(level: str, form: str) -> None:
@@ -45,8 +52,8 @@ def configure_logging(level: str, form: str) -> None:
         )
     )
     logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(max(logging.WARNING, _LEVELS[level]))
+    for name, least in _QUIETER.items():
+        logging.getLogger(name).setLevel(max(least, _LEVELS[level]))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

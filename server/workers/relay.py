@@ -103,6 +103,7 @@ class Relay:
             delivery_timeout_ms=DELIVERY_TIMEOUT * 1000,
             request_timeout_ms=DELIVERY_TIMEOUT * 1000 // 2,
             max_block_ms=DELIVERY_TIMEOUT * 1000 // 2,
+            bootstrap_timeout_ms=DELIVERY_TIMEOUT * 1000 // 2,
             reconnect_backoff_max_ms=1000,
         )
         try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.system.doors import OK, Answer, Caller, Door
+from tests.system.doors import OK, Answer, Caller, Door, Json
 from tests.system.stage import Stage
 from tests.system.topic import Record, first_deliveries
 from tests.system.vocabulary import as_customer, eventually
@@ -28,7 +28,7 @@ class Ledger:
         self.changes: list[tuple[str, dict[str, Any]]] = []
         self.seconds: list[float] = []
 
-    def call(self, door: Door, call: str, caller: Caller, **fields: Any) -> Answer:  # noqa: ANN401
+    def call(self, door: Door, call: str, caller: Caller, **fields: Json) -> Answer:
         """The answer, noted down."""
         began = time.monotonic()
         answer = door.call(call, caller, **fields)
@@ -41,7 +41,7 @@ class Ledger:
                 self.changes.append((call, answer.payload))
         return answer
 
-    def create(self, door: Door, owner: Caller, **fields: Any) -> Answer:  # noqa: ANN401
+    def create(self, door: Door, owner: Caller, **fields: Json) -> Answer:
         """A new ticket, or why there is none."""
         return self.call(door, "CreateTicket", owner, subject="Cold soup", description="It was hot.", **fields)
 
@@ -60,14 +60,10 @@ class Shift:
     enough: threading.Event = field(default_factory=threading.Event)
     works: list[Future[None]] = field(default_factory=list)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether every caller has gone home."""
-        return all(work.done() for work in self.works)
-
-    def acknowledged(self) -> int:
-        """How many calls have gone well so far."""
-        return self.ledger.codes[OK]
+    def wait_for(self, code: int, count: int = 1, within: float = 15.0) -> None:
+        """Waits until so many more calls have been answered with that code."""
+        target = self.ledger.codes[code] + count
+        eventually(lambda: self.ledger.codes[code] >= target, within)
 
     def finish(self) -> Ledger:
         """The ledger, when every caller has done its part; raises what went wrong with any of them."""
@@ -104,12 +100,6 @@ def until_enough(doors: Sequence[Door]) -> Work:
                 shift.enough.wait(RETRY_PAUSE_SECONDS)
 
     return work
-
-
-def more(shift: Shift, count: int, within: float = 15.0) -> None:
-    """Waits until so many more calls have gone well."""
-    target = shift.acknowledged() + count
-    eventually(lambda: shift.acknowledged() >= target, within)
 
 
 def all_are_published(stage: Stage, within: float = 30.0) -> None:

@@ -34,7 +34,9 @@ class ApiProcess:
         env = {
             **os.environ,
             **stage.stack.service_env(),
-            "API_WORKERS": "1", "METRICS_PORT": "0", "GRPC_PORT": str(self.port),
+            "API_WORKERS": "1",
+            "METRICS_PORT": "0",
+            "GRPC_PORT": str(self.port),
             "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
         }
         with (stage.stack.logs / "second-api.log").open("ab") as log:

@@ -1,9 +1,11 @@
 """An API worker killed while tickets are created: acknowledged creates exist once, and service goes on."""
 
+from functools import partial
+
 import psutil
 
 from devstack.service import is_serving
-from tests.fault.load import RETRY_PAUSE_SECONDS, Shift, Work, all_are_published, at_work, deliveries_of, more
+from tests.fault.load import RETRY_PAUSE_SECONDS, Shift, Work, all_are_published, at_work, deliveries_of
 from tests.system.doors import OK, RESOURCE_EXHAUSTED, UNAVAILABLE
 from tests.system.stage import WORKERS, Stage
 from tests.system.vocabulary import as_customer, dice, eventually, new_id
@@ -24,6 +26,11 @@ def worker(stage: Stage, number: int) -> psutil.Process | None:
     return None
 
 
+def serves(stage: Stage, number: int) -> bool:
+    """Whether that worker says that it serves."""
+    return is_serving(stage.stack.ports.grpc + number)
+
+
 def creates_with_retries(stage: Stage) -> Work:
     """Work: until told that it is enough, creates a ticket and tries again with the same key until it has it."""
 
@@ -41,15 +48,14 @@ def test_acknowledged_creates_exist_once_whichever_worker_is_killed(stage: Stage
     chance = dice("worker")
     with at_work(CALLERS, creates_with_retries(stage)) as shift:
         for number in chance.sample(range(WORKERS), WORKERS):
-            more(shift, chance.randint(20, 200))
+            shift.wait_for(OK, chance.randint(20, 200))
             victim = worker(stage, number)
             assert victim is not None
             victim.kill()
-            before = shift.acknowledged()
-            eventually(lambda n=number: worker(stage, n), RESTART_SECONDS)
-            eventually(lambda n=number: is_serving(stage.stack.ports.grpc + n), RESTART_SECONDS)
-            assert shift.acknowledged() > before + 20, "the other worker did not go on"
-        more(shift, 100)
+            shift.wait_for(OK, 20)
+            assert not serves(stage, number), "it was not shown that the other worker goes on alone"
+            eventually(partial(serves, stage, number), RESTART_SECONDS)
+        shift.wait_for(OK, 100)
         shift.enough.set()
         ledger = shift.finish()
 
@@ -61,3 +67,18 @@ def test_acknowledged_creates_exist_once_whichever_worker_is_killed(stage: Stage
     assert sorted(str(row[0]) for row in rows) == sorted(ticket["id"] for ticket in ledger.tickets)
     all_are_published(stage)
     deliveries_of(stage, ledger)
+
+
+def test_with_no_worker_left_the_gateway_says_so_and_when_to_try_again(stage: Stage) -> None:
+    api, caller = stage.stack.part("api"), as_customer()
+    api.kill()
+    # The workers notice that the process above them is gone, and end.
+    eventually(lambda: not any(serves(stage, number) for number in range(WORKERS)))
+    eventually(lambda: stage.rest.http.get("/healthz").status_code == 503)
+    for door in (stage.rest, stage.grpc):
+        answer = door.call("ListMyTickets", caller)
+        assert (answer.code, answer.reason) == (UNAVAILABLE, "DEPENDENCY_UNAVAILABLE"), (door.name, answer)
+        assert answer.retry_delay, (door.name, answer)
+
+    api.start()
+    eventually(lambda: all(door.call("ListMyTickets", caller).code == OK for door in stage.doors))

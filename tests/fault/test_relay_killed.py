@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from devstack.part import CHECKOUT
 from devstack.ports import LOOPBACK, free_port
 from devstack.service import http_status
-from tests.fault.load import Shift, Work, all_are_published, at_work, deliveries_of, more, until_enough
+from tests.fault.load import Shift, Work, all_are_published, at_work, deliveries_of, until_enough
 from tests.system.doors import OK
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_agent, as_customer, dice, eventually, open_ticket
@@ -101,15 +101,15 @@ def second_relay(stage: Stage) -> Iterator[SecondRelay]:
 def test_of_two_relays_one_works_and_the_other_takes_over_when_it_is_killed(stage: Stage) -> None:
     first = stage.stack.part("relay")
     with second_relay(stage) as second, at_work(2, until_enough(stage.doors)) as shift:
-        more(shift, 200)
+        shift.wait_for(OK, 200)
         assert second.published() == 0
         first.kill()
         ticket = open_ticket(stage.grpc, as_customer())
         stage.topic.events_of(ticket["id"], 1, within=TAKEOVER_SECONDS)
-        assert second.published() > 0
+        eventually(lambda: second.published() > 0)
 
         first.start()
-        more(shift, 200)
+        shift.wait_for(OK, 200)
         second.process.kill()
         ticket = open_ticket(stage.grpc, as_customer())
         stage.topic.events_of(ticket["id"], 1, within=TAKEOVER_SECONDS)

@@ -31,7 +31,7 @@ async def locked(desk: Desk, ticket: Ticket) -> AsyncIterator[None]:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for the condition, at most ten seconds."""
     async with asyncio.timeout(10):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - PostgreSQL does not tell
             await asyncio.sleep(0.01)
 
 

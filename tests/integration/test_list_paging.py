@@ -208,6 +208,16 @@ async def test_a_moment_within_a_second_bounds_inclusively_below_and_exclusively
     assert [ticket.created_at for ticket in found] == MOMENTS[1:3]
 
 
+async def test_a_bound_between_two_microseconds_is_not_moved_to_one_of_them(desk: Desk) -> None:
+    await put_tickets(desk, [stored_ticket(created_at=moment) for moment in MOMENTS])
+    seconds, nanos = as_timestamp(MOMENTS[1]) or (0, 0)
+    later = (seconds, nanos + 1)
+    after = await whole(all_tickets(desk, as_agent(), TicketFilters(created_after=later)))
+    before = await whole(all_tickets(desk, as_agent(), TicketFilters(created_before=later)))
+    assert [ticket.created_at for ticket in after] == MOMENTS[2:]
+    assert [ticket.created_at for ticket in before] == MOMENTS[:2]
+
+
 async def test_bad_filters_are_named_all_at_once(desk: Desk) -> None:
     filters = TicketFilters(
         status=["open", None],

@@ -1,5 +1,6 @@
 """Migrations lead from nothing to exactly the declared tables, however often and by however many they are run."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,6 +36,18 @@ INDEXES = """
     WHERE schemaname = 'admin_service' AND tablename <> 'alembic_version'
     ORDER BY 1, 2
 """
+
+
+OTHER_SESSIONS = b"""
+    SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+def until_alone(connection: psycopg.Connection) -> None:
+    """Wait until this is the database's only session, at most five seconds."""
+    deadline = time.monotonic() + 5
+    while others := connection.execute(OTHER_SESSIONS).fetchall():
+        assert time.monotonic() < deadline, others
 
 
 def engine_for(dsn: str) -> sqlalchemy.Engine:
@@ -103,6 +116,7 @@ def test_a_migration_that_is_cut_off_leaves_nothing(empty_dsn: str) -> None:
         connection.execute(b"CREATE TABLE admin_service.idempotency_keys ()")
         with pytest.raises(sqlalchemy.exc.ProgrammingError):
             migrate(empty_dsn)
+        until_alone(connection)
         connection.execute(b"DROP TABLE admin_service.idempotency_keys")
     assert catalog(empty_dsn)["columns"] == []
     assert migrate(empty_dsn) is not None

@@ -96,7 +96,7 @@ Act = Callable[[Desk, Ticket, Caller], Awaitable[object]]
 COST: dict[str, tuple[Act, list[str]]] = {
     "create": (lambda desk, _, owner: open_ticket(desk, owner), ["CREATE_TICKET"]),
     "create with a key": (lambda desk, _, owner: open_ticket(desk, owner, key="new"), ["CREATE_TICKET_ONCE"]),
-    "get": (lambda desk, ticket, owner: look_at(desk, ticket, owner), ["GET_TICKET"]),
+    "get": (look_at, ["GET_TICKET"]),
     "move": (lambda desk, ticket, _: move(desk, ticket, "resolved"), ["GET_TICKET", "CHANGE_TICKET"]),
     "move nowhere": (lambda desk, ticket, _: move(desk, ticket, "open"), ["GET_TICKET"]),
     "assign": (lambda desk, ticket, _: assign(desk, ticket, uuid4()), ["GET_TICKET", "CHANGE_TICKET"]),

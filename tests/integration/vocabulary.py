@@ -22,6 +22,7 @@ from server.usecases.lists import Page, PageRequest, TicketFilters
 
 R = TypeVar("R")
 START = datetime(2026, 3, 4, 5, 6, 7, 891_011, tzinfo=UTC)
+USUAL_LIMITS = PoolLimits()
 KEY_TTL = timedelta(days=7)
 EVERY_TICKET = TicketFilters()
 EMPTY = """
@@ -74,7 +75,7 @@ class Desk(NamedTuple):
     async def at(
         cls,
         dsn: str,
-        limits: PoolLimits = PoolLimits(),
+        limits: PoolLimits = USUAL_LIMITS,
         *,
         reopen_on_comment: bool = True,
     ) -> AsyncIterator[Self]:
@@ -295,7 +296,7 @@ def said(event: Row) -> Row:
 async def counts(desk: Desk) -> dict[str, int]:
     """How many rows each table has."""
     names = ("support_tickets", "ticket_comments", "ticket_events", "idempotency_keys")
-    parts = ", ".join(f"(SELECT count(*) FROM admin_service.{name}) AS {name}" for name in names)
+    parts = ", ".join(f"(SELECT count(*) FROM admin_service.{name}) AS {name}" for name in names)  # noqa: S608
     (row,) = await query(desk, f"SELECT {parts}")
     return row
 

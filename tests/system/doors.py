@@ -1,7 +1,7 @@
 """The doors of the service, REST and gRPC, behind one interface, so that what they answer can be compared."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import grpc
 import httpx
@@ -11,6 +11,9 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
+
+Json: TypeAlias = Any
+"""A value of proto JSON."""
 
 TIMEOUT = 20.0
 OK, CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE = 0, 1, 4, 8, 14
@@ -71,8 +74,8 @@ class Caller(NamedTuple):
 class Answer(NamedTuple):
     """What a call came to, in the same form at every door.
 
-    `payload` is the resource in proto JSON; for an error it is the google.rpc.Status in proto JSON, with the proto's own
-    field names. `reason` is that of the ErrorInfo, empty for OK and where there is none.
+    `payload` is the resource in proto JSON, with the proto's own field names; for an error it is the google.rpc.Status.
+    `reason` is that of the ErrorInfo, empty for OK and where there is none.
     """
 
     code: int
@@ -91,6 +94,11 @@ class Answer(NamedTuple):
         found = [detail.get("field_violations", []) for detail in self.payload["details"]]
         return [violation["field"] for violations in found for violation in violations]
 
+    @property
+    def retry_delay(self) -> str:
+        """The delay that the RetryInfo asks for; the empty string where there is none."""
+        return "".join(detail.get("retry_delay", "") for detail in self.payload["details"])
+
 
 Mint = Callable[[Caller], str]
 """Signs a token for a caller."""
@@ -101,11 +109,11 @@ class Door(Protocol):
 
     name: str
 
-    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Any) -> Answer:  # noqa: ANN401
+    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Json) -> Answer:
         """Calls as `caller`, with `key` as idempotency key."""
         ...
 
-    def call_with(self, call: str, headers: Mapping[str, str], **fields: Any) -> Answer:  # noqa: ANN401
+    def call_with(self, call: str, headers: Mapping[str, str], **fields: Json) -> Answer:
         """Calls with these headers (metadata), and no others."""
         ...
 
@@ -128,11 +136,11 @@ class Rest:
         self.http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False)
         self._mint = mint
 
-    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Any) -> Answer:  # noqa: ANN401
+    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Json) -> Answer:
         """See Door."""
         return self.call_with(call, _headers(self._mint(caller), key), **fields)
 
-    def call_with(self, call: str, headers: Mapping[str, str], **fields: Any) -> Answer:  # noqa: ANN401
+    def call_with(self, call: str, headers: Mapping[str, str], **fields: Json) -> Answer:
         """See Door."""
         binding = CALLS[call]
         path = binding.path.format(**fields)
@@ -171,11 +179,11 @@ class Grpc:
         self.channel = grpc.insecure_channel(target, options=options)
         self._mint = mint
 
-    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Any) -> Answer:  # noqa: ANN401
+    def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Json) -> Answer:
         """See Door."""
         return self.call_with(call, _headers(self._mint(caller), key), **fields)
 
-    def call_with(self, call: str, headers: Mapping[str, str], **fields: Any) -> Answer:  # noqa: ANN401
+    def call_with(self, call: str, headers: Mapping[str, str], **fields: Json) -> Answer:
         """See Door."""
         method = _SERVICES[CALLS[call].service].methods_by_name[call]
         request_type = GetMessageClass(method.input_type)

@@ -82,6 +82,6 @@ def _open(stack: Stack, cleanup: ExitStack) -> Stage:
         Topic(stack.kafka_bootstrap),
         mint,
     )
-    for opened in (*stage.doors, stage.topic):
-        cleanup.callback(opened.close)
+    for close in (stage.topic.close, *(door.close for door in stage.doors)):
+        cleanup.callback(close)
     return stage

@@ -1,4 +1,4 @@
-"""The JSON of REST: the proto's names, absent what is absent, zero and false present, times in UTC, numbers as numbers."""
+"""The JSON of REST: the proto's names; absent what is absent, zero and false present; UTC; numbers as numbers."""
 
 import re
 from typing import Any

@@ -43,10 +43,10 @@ class Life(NamedTuple):
 
 @pytest.fixture(scope="module")
 def life(stage: Stage) -> Life:
-    """Created, assigned, commented, noted, resolved, reopened by its owner's comment, resolved without notes, closed."""
+    """Created, assigned, commented, noted, resolved, reopened by its owner's comment, resolved again, closed."""
     rest, owner, agent, boss = stage.rest, as_customer(), as_agent(), as_supervisor()
     created = open_ticket(rest, owner, subject="Cold soup", description=DESCRIPTION, order_id=new_id())
-    rest.call("AssignTicket", boss, ticket_id=created["id"], assigned_to=agent.id).resource
+    assign(rest, boss, created, to=agent)
     written = comment(rest, agent, created, comment=PUBLIC)
     note = comment(rest, agent, created, comment=INTERNAL, is_internal=True)
     move(rest, agent, created, "resolved", resolution_notes=NOTES)
@@ -56,7 +56,7 @@ def life(stage: Stage) -> Life:
     return Life(owner, agent, boss, created, closed, written, note, reopening)
 
 
-EVENTS = [
+EVENTS: list[tuple[str, dict[str, Any]]] = [
     ("ticket_created", {}),
     ("ticket_assigned", {"assigned_to": "agent", "reason": "by_supervisor"}),
     ("ticket_status_changed", {"from": "open", "to": "in_progress", "reason": "assignment"}),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.system.doors import Caller, Door
+from tests.system.doors import Caller, Door, Json
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_agent, as_customer, as_service, assign, comment, move, open_ticket
 
@@ -33,7 +33,7 @@ def shelf(stage: Stage) -> Shelf:
 
 
 def pages(
-    door: Door, call: str, caller: Caller, size: int = PAGE_SIZE, **fields: Any
+    door: Door, call: str, caller: Caller, size: int = PAGE_SIZE, **fields: Json
 ) -> Iterator[list[dict[str, Any]]]:
     token = ""
     while True:
@@ -44,7 +44,7 @@ def pages(
             return
 
 
-def everything(door: Door, call: str, caller: Caller, **fields: Any) -> list[dict[str, Any]]:
+def everything(door: Door, call: str, caller: Caller, **fields: Json) -> list[dict[str, Any]]:
     return [row for page in pages(door, call, caller, **fields) for row in page]
 
 
@@ -122,14 +122,14 @@ def test_comments_and_history_are_paged_too(rest: Door) -> None:
     assert [entry["sequence"] for entry in history] == list(range(1, 20))
 
 
-def refusal_of(door: Door, call: str, caller: Caller, token: str, **fields: Any) -> tuple[int, str, list[str]]:
+def refusal_of(door: Door, call: str, caller: Caller, token: str, **fields: Json) -> tuple[int, str, list[str]]:
     answer = door.call(call, caller, page_token=token, **fields)
     assert answer.code, answer
     return answer.code, answer.reason, answer.bad_fields
 
 
 def test_a_token_is_good_for_its_own_list_only(rest: Door, shelf: Shelf) -> None:
-    mine = {"user_id": shelf.owner.id, "priority": ["low", "high"]}
+    mine: Json = {"user_id": shelf.owner.id, "priority": ["low", "high"]}
     page = rest.call("ListTickets", shelf.agent, page_size=2, **mine).resource
     token: str = page["next_page_token"]
     refused = (3, "INVALID_FIELDS", ["page_token"])

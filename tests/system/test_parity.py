@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from devstack.identity import AUDIENCE, ISSUER
-from tests.system.doors import CALLS, Answer, Caller, Door
+from tests.system.doors import CALLS, Answer, Caller, Door, Json
 from tests.system.stage import Stage
 from tests.system.vocabulary import (
     as_agent,
@@ -39,7 +39,7 @@ class Story:
         self._door = door
         self.told: list[tuple[str, Answer]] = []
 
-    def tell(self, call: str, caller: Caller, **fields: Any) -> dict[str, Any]:
+    def tell(self, call: str, caller: Caller, **fields: Json) -> dict[str, Any]:
         answer = self._door.call(call, caller, **fields)
         self.told.append((call, answer))
         return answer.resource
@@ -82,7 +82,7 @@ def masked(told: list[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
     """The same with every UUID and time as the number of its first appearance, and no page token."""
     seen: dict[str, str] = {}
 
-    def mask(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    def mask(value: Json) -> Json:
         if isinstance(value, str):
             return UUID_OR_TIME.sub(lambda found: seen.setdefault(found[0], f"#{len(seen)}"), value)
         if isinstance(value, list):
@@ -141,7 +141,7 @@ class Exhibits(NamedTuple):
     in_progress: str
     resolved: str
     closed: str
-    unknown: str
+    missing: str
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +151,14 @@ def exhibits(stage: Stage) -> Exhibits:
     assign(stage.rest, agent, taken)
     move(stage.rest, agent, answered, "resolved")
     move(stage.rest, agent, done, "closed")
-    tickets = (str(ticket["id"]) for ticket in (opened, taken, answered, done))
-    return Exhibits(owner, as_customer(), agent, as_supervisor(), as_service(), *tickets, unknown=new_id())
+    return Exhibits(
+        *(owner, as_customer(), agent, as_supervisor(), as_service()),
+        open=opened["id"],
+        in_progress=taken["id"],
+        resolved=answered["id"],
+        closed=done["id"],
+        missing=new_id(),
+    )
 
 
 class Refusal(NamedTuple):
@@ -167,39 +173,39 @@ class Refusal(NamedTuple):
     key: str | None = None
 
 
-def bad(call: str, who: str, names: str, key: str | None = None, **fields: Any) -> Refusal:
+def bad(call: str, who: str, names: str, key: str | None = None, **fields: Json) -> Refusal:
     """Refused for these fields, all at once."""
     return Refusal(call, who, fields, INVALID_ARGUMENT, "INVALID_FIELDS", frozenset(names.split()), key)
 
 
-def no_ticket(call: str, who: str, ticket: str, **fields: Any) -> Refusal:
+def no_ticket(call: str, who: str, ticket: str, **fields: Json) -> Refusal:
     """Refused because this caller can't see such a ticket."""
     return Refusal(call, who, {"ticket_id": ticket, **fields}, NOT_FOUND, "TICKET_NOT_FOUND")
 
 
-def role(call: str, who: str, **fields: Any) -> Refusal:
+def role(call: str, who: str, **fields: Json) -> Refusal:
     """Refused because of the role, whatever the fields."""
     return Refusal(call, who, fields, PERMISSION_DENIED, "ROLE_NOT_ALLOWED")
 
 
-def action(call: str, who: str, **fields: Any) -> Refusal:
+def action(call: str, who: str, **fields: Json) -> Refusal:
     """Refused because the role may not do just this."""
     return Refusal(call, who, fields, PERMISSION_DENIED, "ACTION_NOT_ALLOWED")
 
 
-def rule(call: str, who: str, reason: str, **fields: Any) -> Refusal:
+def rule(call: str, who: str, reason: str, **fields: Json) -> Refusal:
     """Refused by a rule of the ticket's life."""
     return Refusal(call, who, fields, FAILED_PRECONDITION, reason)
 
 
-def version(call: str, who: str, **fields: Any) -> Refusal:
+def version(call: str, who: str, **fields: Json) -> Refusal:
     """Refused because the ticket is at another version."""
     return Refusal(call, who, fields, ABORTED, "VERSION_MISMATCH")
 
 
 TEXTS = {"subject": "s", "description": "d"}
 UNKNOWN_ENUM = 99
-NO_ENUMS = {"status": ["status_unspecified"], "priority": ["priority_unspecified"]}
+NO_ENUMS: Json = {"status": ["status_unspecified"], "priority": ["priority_unspecified"]}
 
 REFUSALS = [
     bad("CreateTicket", "owner", "subject description", subject=" ", description="\u2003\n"),
@@ -221,9 +227,9 @@ REFUSALS = [
     bad("ListAssignedTickets", "agent", "status priority page_token", **NO_ENUMS, page_token="x"),
     bad("GetTicket", "owner", "ticket_id", ticket_id="1"),
     bad("GetTicket", "owner", "ticket_id", ticket_id="0192f0c123457abc8def0123456789ab"),
-    no_ticket("GetTicket", "owner", "{unknown}"),
+    no_ticket("GetTicket", "owner", "{missing}"),
     no_ticket("GetTicket", "stranger", "{open}"),
-    no_ticket("GetTicket", "agent", "{unknown}"),
+    no_ticket("GetTicket", "agent", "{missing}"),
     role("UpdateTicketStatus", "service", ticket_id="{open}", status="closed"),
     bad("UpdateTicketStatus", "agent", "status", ticket_id="{open}"),
     bad(
@@ -231,7 +237,7 @@ REFUSALS = [
     ),
     bad("UpdateTicketStatus", "agent", "resolution_notes", ticket_id="{open}", status="closed", resolution_notes="n"),
     bad("UpdateTicketStatus", "agent", "resolution_notes", ticket_id="{open}", status="resolved", resolution_notes=" "),
-    no_ticket("UpdateTicketStatus", "agent", "{unknown}", status="closed"),
+    no_ticket("UpdateTicketStatus", "agent", "{missing}", status="closed"),
     no_ticket("UpdateTicketStatus", "stranger", "{open}", status="closed"),
     action("UpdateTicketStatus", "owner", ticket_id="{open}", status="resolved"),
     version("UpdateTicketStatus", "agent", ticket_id="{open}", status="closed", expected_version=7),
@@ -244,7 +250,7 @@ REFUSALS = [
     bad(
         "AssignTicket", "supervisor", "expected_version", ticket_id="{open}", assigned_to="{agent}", expected_version=-1
     ),
-    no_ticket("AssignTicket", "supervisor", "{unknown}", assigned_to="{agent}"),
+    no_ticket("AssignTicket", "supervisor", "{missing}", assigned_to="{agent}"),
     action("AssignTicket", "agent", ticket_id="{open}", assigned_to="{supervisor}"),
     version("AssignTicket", "agent", ticket_id="{open}", assigned_to="{agent}", expected_version=2),
     version("AssignTicket", "agent", ticket_id="{in_progress}", assigned_to="{agent}", expected_version=9),
@@ -253,19 +259,19 @@ REFUSALS = [
     role("ListTicketHistory", "service", ticket_id="{open}"),
     bad("ListTicketHistory", "agent", "ticket_id page_size", ticket_id="x", page_size=-1),
     bad("ListTicketHistory", "owner", "page_token", ticket_id="{open}", page_token="x"),
-    no_ticket("ListTicketHistory", "agent", "{unknown}"),
+    no_ticket("ListTicketHistory", "agent", "{missing}"),
     no_ticket("ListTicketHistory", "stranger", "{open}"),
     role("AddComment", "service", ticket_id="{open}", comment="c"),
     bad("AddComment", "owner", "ticket_id comment", ticket_id="x", comment="\t"),
     bad("AddComment", "owner", "comment idempotency-key", ticket_id="{open}", comment="", key="a b"),
-    no_ticket("AddComment", "agent", "{unknown}", comment="c"),
+    no_ticket("AddComment", "agent", "{missing}", comment="c"),
     no_ticket("AddComment", "stranger", "{open}", comment="c"),
     action("AddComment", "owner", ticket_id="{open}", comment="c", is_internal=True),
     rule("AddComment", "owner", "TICKET_CLOSED", ticket_id="{closed}", comment="c"),
     rule("AddComment", "agent", "TICKET_CLOSED", ticket_id="{closed}", comment="c"),
     role("ListComments", "service", ticket_id="{open}"),
     bad("ListComments", "owner", "ticket_id page_size page_token", ticket_id="x", page_size=-1, page_token="x"),
-    no_ticket("ListComments", "agent", "{unknown}"),
+    no_ticket("ListComments", "agent", "{missing}"),
     no_ticket("ListComments", "stranger", "{open}"),
 ]
 
@@ -295,7 +301,7 @@ def test_a_refusal_is_the_same_at_every_door(stage: Stage, exhibits: Exhibits, r
 def test_a_stranger_cannot_tell_my_ticket_from_a_missing_one(stage: Stage, exhibits: Exhibits) -> None:
     for door in stage.doors:
         mine, missing = (
-            door.call("GetTicket", exhibits.stranger, ticket_id=ticket) for ticket in (exhibits.open, exhibits.unknown)
+            door.call("GetTicket", exhibits.stranger, ticket_id=ticket) for ticket in (exhibits.open, exhibits.missing)
         )
         assert masked([("GetTicket", mine)]) == masked([("GetTicket", missing)])
 
@@ -327,10 +333,10 @@ def forged(stage: Stage) -> str:
 def unsigned(stage: Stage) -> str:
     """Of the algorithm `none`."""
     claims = jwt.decode(stage.stack.mint_token("support_agent"), options={"verify_signature": False})
-    return jwt.encode(claims, None, "none")
+    return jwt.encode(claims, "", "none")
 
 
-def claiming(**claims: Any) -> Callable[[Stage], str]:
+def claiming(**claims: Json) -> Callable[[Stage], str]:
     """Well signed, with these claims; None leaves one out."""
     return lambda stage: stage.stack.mint_token("support_agent", **claims)
 

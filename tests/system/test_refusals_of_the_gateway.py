@@ -161,6 +161,14 @@ def test_the_gateway_offers_no_reflection(stage: Stage) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+def test_headers_that_the_gateway_lets_through_are_not_too_large_for_the_service(stage: Stage) -> None:
+    token = stage.mint(as_agent())
+    for _ in range(30):
+        accepted = Refused("GET", "/api/v1/tickets/my", 200, 0, "", headers={"x-long": "x" * 14_000})
+        response = request(stage, accepted, token)
+        assert response.status_code == 200, response.text
+
+
 # --- No bytes yield a 5xx ---------------------------------------------------------------------------------------------
 
 ANY_PATH = string.printable.strip() + "%" * 20
