@@ -8,7 +8,9 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from pathlib import Path
 
+from devstack.kafka import TICKET_EVENTS
 from devstack.part import CHECKOUT
 from devstack.stack import Stack
 
@@ -67,6 +69,8 @@ A ticket by REST:
   {_curl(stack)}
 The caller's tickets by gRPC:
   {_grpcurl(stack)}
+The events of all tickets, until Ctrl-C:
+  {_events(stack)}
 
 Ctrl-C stops everything.
 """
@@ -92,6 +96,12 @@ def _grpcurl(stack: Stack) -> str:
         f"""grpcurl -plaintext -H "authorization: Bearer $({_caller_token(stack)})" """
         f"{stack.grpc_target} nibble.support.v1.TicketService/ListMyTickets"
     )
+
+
+def _events(stack: Stack) -> str:
+    consumer = Path(sys.executable).with_name("kafka-python")
+    where = ["-b", stack.kafka_bootstrap, "-t", TICKET_EVENTS, "-C", "auto_offset_reset=earliest"]
+    return shlex.join([str(consumer), "consumer", *where])
 
 
 def _caller_token(stack: Stack) -> str:

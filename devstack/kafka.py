@@ -16,8 +16,9 @@ from devstack.kafka_jars import Jars
 from devstack.part import Program, Say, launcher
 from devstack.ports import LOOPBACK, accepts, free_port
 
+TICKET_EVENTS = "support.ticket-events.v1"
 TOPICS = {
-    "support.ticket-events.v1": {
+    TICKET_EVENTS: {
         "num_partitions": 12,
         "replication_factor": 1,
         "configs": {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 60 * 60 * 1000)},

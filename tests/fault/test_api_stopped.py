@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from devstack.part import CHECKOUT
+from devstack.part import CHECKOUT, launcher
 from devstack.ports import LOOPBACK, free_port
 from devstack.service import is_serving
 from tests.system.doors import CANCELLED, OK, UNAVAILABLE, Answer, Grpc
@@ -40,7 +40,7 @@ class ApiProcess:
             "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
         }
         with (stage.stack.logs / "second-api.log").open("ab") as log:
-            command = [sys.executable, "-m", "server", "api"]
+            command = launcher([sys.executable, "-m", "server", "api"])
             self.process = subprocess.Popen(command, env=env, cwd=CHECKOUT, stdout=log, stderr=log)
         self.door = Grpc("gRPC on a port of its own", f"{LOOPBACK}:{self.port}", stage.mint)
 

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from devstack.part import CHECKOUT
+from devstack.part import CHECKOUT, launcher
 from devstack.ports import LOOPBACK, free_port
 from devstack.service import http_status
 from tests.fault.load import Shift, Work, all_are_published, at_work, deliveries_of, until_enough
@@ -68,7 +68,7 @@ class SecondRelay:
         self.metrics_port = free_port()
         env = {**os.environ, **stage.stack.service_env(), "METRICS_PORT": str(self.metrics_port)}
         with (stage.stack.logs / "second-relay.log").open("ab") as log:
-            command = [sys.executable, "-m", "server", "relay"]
+            command = launcher([sys.executable, "-m", "server", "relay"])
             self.process = subprocess.Popen(command, env=env, cwd=CHECKOUT, stdout=log, stderr=log)
 
     def is_up(self) -> bool:

@@ -22,6 +22,7 @@ from server.usecases.lists import Page, PageRequest, TicketFilters
 
 R = TypeVar("R")
 START = datetime(2026, 3, 4, 5, 6, 7, 891_011, tzinfo=UTC)
+MOST_PAGES = 50
 USUAL_LIMITS = PoolLimits()
 KEY_TTL = timedelta(days=7)
 EVERY_TICKET = TicketFilters()
@@ -247,10 +248,10 @@ async def first_page(turn: Turn[R], size: int = 0) -> Page[R]:
 
 
 async def pages(turn: Turn[R], sizes: Sequence[int] = (0,)) -> list[list[R]]:
-    """Every page of a list, asked for by these sizes in turn."""
+    """Every page of a list, asked for by these sizes in turn; a list that does not end is cut off."""
     found: list[list[R]] = []
     token = ""
-    while not found or token:
+    while (not found or token) and len(found) < MOST_PAGES:
         page = await turn(PageRequest(sizes[len(found) % len(sizes)], token))
         found.append(page.rows)
         token = page.next_page_token

@@ -9,7 +9,7 @@ from tests.system.stage import Stage, stage_of
 @pytest.fixture(scope="session")
 def stage(request: pytest.FixtureRequest) -> Stage:
     """The real system."""
-    return stage_of(request.config)
+    return stage_of(request.session)
 
 
 @pytest.fixture(scope="session")

@@ -45,17 +45,18 @@ class Stage:
 _STAGE = pytest.StashKey[Stage]()
 
 
-def stage_of(config: pytest.Config) -> Stage:
+def stage_of(session: pytest.Session) -> Stage:
     """The stage of this run, set up at the first call and taken down when pytest ends."""
-    if _STAGE not in config.stash:
+    stash = session.config.stash
+    if _STAGE not in stash:
         cleanup = ExitStack()
-        config.add_cleanup(cleanup.close)
-        config.stash[_STAGE] = cleanup.enter_context(_set_up())
-    return config.stash[_STAGE]
+        session.config.add_cleanup(cleanup.close)
+        stash[_STAGE] = cleanup.enter_context(_set_up(session))
+    return stash[_STAGE]
 
 
 @contextmanager
-def _set_up() -> Iterator[Stage]:
+def _set_up(session: pytest.Session) -> Iterator[Stage]:
     # Not pytest's own folder: that one is closed to the user that PostgreSQL runs as.
     folder = Path(tempfile.mkdtemp(prefix="nibble-"))
     try:
@@ -63,7 +64,18 @@ def _set_up() -> Iterator[Stage]:
         with Stack(folder, Ports.free(WORKERS), workers=WORKERS, durable=True) as stack, ExitStack() as cleanup:
             yield _open(stack, cleanup)
     finally:
+        _tidy(folder, keep_logs=session.testsfailed > 0)
+
+
+def _tidy(folder: Path, *, keep_logs: bool) -> None:
+    """Removes what the stack left behind; its logs stay where they are needed to understand a failure."""
+    if not keep_logs:
         shutil.rmtree(folder)
+        return
+    for left in folder.iterdir():
+        if left.is_dir() and left.name != "logs":
+            shutil.rmtree(left)
+    print(f"the logs of the stack are in {folder / 'logs'}")  # noqa: T201
 
 
 def _open(stack: Stack, cleanup: ExitStack) -> Stage:

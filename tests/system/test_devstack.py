@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,14 +138,51 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     shutil.rmtree(Stack(run_dir, started.ports).postgres.socket_dir, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def path_with_grpcurl(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """PATH with the real grpcurl where it is installed, else with one that asks the server's reflection likewise."""
+    path = os.environ["PATH"]
+    if shutil.which("grpcurl") is not None:
+        return path
+    folder = tmp_path_factory.mktemp("bin")
+    script = folder / "grpcurl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("grpcurl.py")} "$@"\n')
+    script.chmod(0o755)
+    return f"{folder}{os.pathsep}{path}"
+
+
 @pytest.mark.parametrize(("tool", "answer"), [("curl", '"status":"open"'), ("grpcurl", '"status": "open"')])
-def test_the_printed_commands_work_when_pasted(terminal: Terminal, tool: str, answer: str):
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
+def test_the_printed_commands_work_when_pasted(terminal: Terminal, path_with_grpcurl: str, tool: str, answer: str):
     pasted = subprocess.run(
-        ["bash", "-c", terminal.printed(tool)], cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False
+        ["bash", "-c", terminal.printed(tool)],
+        cwd=CHECKOUT,
+        env={**os.environ, "PATH": path_with_grpcurl},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert answer in pasted.stdout, pasted
+
+
+def test_the_printed_consumer_shows_the_events_from_the_first_one_on(terminal: Terminal):
+    ticket_id = open_ticket(terminal, terminal.token())
+    consumer = subprocess.Popen(
+        ["bash", "-c", f"exec {terminal.printed(f'{Path(sys.executable).parent}/kafka-python')}"],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # Its output ends when it is killed: a consumer that shows nothing fails here instead of waiting for ever.
+    watchdog = threading.Timer(30, consumer.kill)
+    watchdog.start()
+    assert consumer.stdout is not None
+    event = next((json.loads(line) for line in consumer.stdout if ticket_id in line), None)
+    watchdog.cancel()
+    consumer.kill()
+    consumer.communicate()
+    assert event is not None
+    assert (event["event_type"], event["sequence"]) == ("ticket_created", 1)
 
 
 def test_a_second_run_in_the_same_folder_is_refused_by_one_line(terminal: Terminal):

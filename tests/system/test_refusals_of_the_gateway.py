@@ -143,16 +143,24 @@ def test_health_needs_no_token(stage: Stage) -> None:
     assert stage.rest.http.get("/healthz").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "method",
-    ["/nibble.support.v1.TicketService/Nothing", "/nibble.support.v2.Nothing/Get", "/grpc.health.v1.Health/Check"],
-)
-def test_a_call_that_does_not_exist_is_unimplemented_for_grpc_callers(stage: Stage, method: str) -> None:
-    call = stage.grpc.channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
+def refusal_of(channel: grpc.Channel, method: str, token: str) -> tuple[grpc.StatusCode, str]:
+    """Code and reason with which a gRPC call without content is refused."""
+    call = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
     with pytest.raises(grpc.RpcError) as caught:
-        call(b"", metadata=(("authorization", f"Bearer {stage.mint(as_agent())}"),), timeout=10)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert reason_of(caught.value) == "UNIMPLEMENTED"
+        call(b"", metadata=(("authorization", f"Bearer {token}"),), timeout=10)
+    return caught.value.code(), reason_of(caught.value)
+
+
+@pytest.mark.parametrize("method", ["/nibble.support.v1.TicketService/Nothing", "/nibble.support.v2.Nothing/Get"])
+def test_a_call_that_does_not_exist_is_unimplemented_for_grpc_callers(stage: Stage, method: str) -> None:
+    token = stage.mint(as_agent())
+    for channel in (stage.grpc.channel, stage.own_port.channel):
+        assert refusal_of(channel, method, token) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+
+
+def test_the_gateway_does_not_offer_the_health_of_a_single_worker(stage: Stage) -> None:
+    refused = refusal_of(stage.grpc.channel, "/grpc.health.v1.Health/Check", stage.mint(as_agent()))
+    assert refused == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
 
 
 def test_the_gateway_offers_no_reflection(stage: Stage) -> None:
