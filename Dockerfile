@@ -13,11 +13,16 @@ WORKDIR /build
 COPY requirements.lock ./
 RUN /opt/service/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements.lock
 
-# The project's own wheel: the service and its generated stubs. The build backend is gone with this stage.
+# The project's own wheel: the service and its generated stubs. It is built in an environment of its own, which is gone with
+# this stage.
+COPY requirements-build.lock ./
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY generated/nibble generated/nibble
 COPY server server
-RUN /opt/service/bin/pip install --no-deps . \
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
+    && /opt/service/bin/pip install --no-deps /wheel/*.whl \
     && /opt/service/bin/pip check \
     && /opt/service/bin/python -m compileall -q /opt/service/lib \
     && /opt/service/bin/pip uninstall --yes setuptools pip

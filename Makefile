@@ -57,9 +57,11 @@ lock: $(VENV)/dev.stamp ## Pin the newest versions that pyproject.toml allows, w
 	$(LOCK) --group dev -o requirements-dev.lock
 	$(LOCK) --group devstack -c requirements-dev.lock -o requirements-run.lock
 	$(LOCK) -c requirements-dev.lock -o requirements.lock
+	$(COMPILE) --group build -c requirements-dev.lock -o requirements-build.lock
 
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+LOCK := $(COMPILE) pyproject.toml
 
 .PHONY: clean
 clean: ## Remove what the tools left behind; the data in RUN_DIR and the environment stay

@@ -78,6 +78,8 @@ class Postgres:
 
     def _options(self) -> list[str]:
         settings = {
+            # The details of an error quote whole rows, and so what callers wrote.
+            "log_error_verbosity": "terse",
             "listen_addresses": "",
             "port": "5432",
             "unix_socket_directories": str(self.socket_dir),

@@ -16,7 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "health":
         from server.health import is_serving
 
-        return 0 if is_serving(f"127.0.0.1:{arguments.port}") else 1
+        port = arguments.port or os.environ.get("GRPC_PORT") or 50_051
+        return 0 if is_serving(f"127.0.0.1:{port}") else 1
     role = Role(arguments.command)
     try:
         settings = read_settings(role, _environ(arguments))
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("relay", help="send the events to Kafka")
     commands.add_parser("migrate", help="bring the database up to date, then end")
     health = commands.add_parser("health", help="ask the API on this machine whether it serves: exit code 0 or 1")
-    health.add_argument("--port", type=int, default=int(os.environ.get("GRPC_PORT") or 50051))
+    health.add_argument("--port", type=int, help="the port to ask (GRPC_PORT, default 50051)")
     return parser
 
 

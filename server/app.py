@@ -54,16 +54,16 @@ def run_migrate(settings: Settings) -> int:
     """Bring the database up to date; returns the exit code.
 
     Raises:
-        StartError: the database can't be reached.
+        StartError: the database can't be reached, or refuses a migration.
     """
-    import psycopg
+    from sqlalchemy.exc import DBAPIError
 
     from server.db.migrations import migrate
 
     try:
         revision = migrate(settings.database_url)
-    except psycopg.OperationalError as error:
-        raise StartError(f"the database (DATABASE_URL) can't be reached: {error}") from error
+    except DBAPIError as error:
+        raise StartError(f"the database (DATABASE_URL) can't be migrated: {error.orig}") from error
     _log.info("migrated", revision=revision)
     return 0
 
@@ -123,6 +123,8 @@ def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:
         )
     import uvloop
 
+    # gRPC's core writes lines of its own form, to no one's use but its developers'; it reads this when it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _serve_metrics(settings)
     uvloop.run(_serve_api(settings, until_stdin_closes=until_stdin_closes))
     return 0

@@ -13,6 +13,7 @@ from uuid import UUID
 import jwt
 
 from server.domain.callers import Caller, Role
+from server.domain.validation import parse_uuid
 from server.errors import InvalidToken
 
 # The seconds between two looks at the key source: a new key works well within the two minutes that are promised.
@@ -22,6 +23,12 @@ LARGEST_KEY_SET = 1_000_000
 
 _log = logging.getLogger("nibble.auth")
 _SCHEME = "bearer "
+
+_ALGORITHM_OF: dict[tuple[object, object], str] = {
+    ("EC", "P-256"): "ES256",
+    ("RSA", None): "RS256",
+    ("OKP", "Ed25519"): "EdDSA",
+}
 
 KeySource = Callable[[], bytes]
 
@@ -59,7 +66,7 @@ class KeySet:
             OSError: the source can't be read.
             ValueError: what it holds is not a key set with at least one usable key.
         """
-        self._keys = _parse(self._source()) or self._keys
+        self._keys = _parse(self._source())
 
     def find(self, kid: object) -> jwt.PyJWK | None:
         """The key with this id, or None."""
@@ -79,17 +86,28 @@ def _parse(document: bytes) -> dict[str, jwt.PyJWK]:
     """The usable keys of a set. Raises ValueError where there is none."""
     try:
         found = json.loads(document)["keys"]
-        keys = {entry["kid"]: jwt.PyJWK(entry) for entry in found if _usable(entry)}
-    except (TypeError, KeyError, AttributeError, jwt.PyJWTError) as error:
+        parsed = [(entry["kid"], _key(entry)) for entry in found if _usable(entry)]
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a JSON Web Key Set: {error}") from error
+    keys = {kid: key for kid, key in parsed if key is not None}
     if not keys:
         raise ValueError("the key set holds no key with a kid that signs by ES256, RS256 or EdDSA")
     return keys
 
 
 def _usable(entry: Mapping[str, Any]) -> bool:
+    """Whether the key has a name, and is for signing in one of the three ways. Others may stand beside it."""
     kind = (entry.get("kty"), entry.get("crv"))
-    return "kid" in entry and kind in {("EC", "P-256"), ("RSA", None), ("OKP", "Ed25519")}
+    fits = entry.get("alg", _ALGORITHM_OF.get(kind)) == _ALGORITHM_OF.get(kind, "none")
+    return "kid" in entry and fits and entry.get("use", "sig") == "sig"
+
+
+def _key(entry: Mapping[str, Any]) -> jwt.PyJWK | None:
+    try:
+        return jwt.PyJWK(dict(entry))
+    except jwt.PyJWTError as error:
+        _log.warning("a key of the key set is passed over: %s", error)
+        return None
 
 
 class TokenVerifier:
@@ -111,7 +129,7 @@ class TokenVerifier:
         token = _bearer(authorization)
         try:
             claims = self._claims(token)
-            return Caller(UUID(claims["sub"]), Role(claims["role"]))
+            return Caller(_subject(claims["sub"]), Role(claims["role"]))
         except jwt.ExpiredSignatureError:
             raise InvalidToken("the token has expired") from None
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -132,6 +150,13 @@ class TokenVerifier:
             leeway=self._leeway,
             options={"require": ["iss", "aud", "sub", "exp", "iat"]},
         )
+
+
+def _subject(sub: str) -> UUID:
+    caller = parse_uuid(sub)
+    if caller is None:
+        raise ValueError("sub is not a UUID")
+    return caller
 
 
 def _bearer(authorization: str | bytes | None) -> str:

@@ -12,8 +12,6 @@ from typing import ClassVar, NamedTuple
 class Code(IntEnum):
     """Canonical codes (google.rpc.Code), by their numbers on the wire."""
 
-    OK = 0
-    CANCELLED = 1
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
@@ -71,6 +69,20 @@ class MalformedRequest(ServiceError):
 
     code, reason = Code.INVALID_ARGUMENT, "MALFORMED_REQUEST"
     template = "the request is not a valid {message_type} (texts must be UTF-8)"
+
+
+class RequestTooLarge(ServiceError):
+    """The request has more bytes than the service takes."""
+
+    code, reason = Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE"
+    template = "the request is larger than {limit} bytes"
+
+
+class UnknownMethod(ServiceError):
+    """There is no such call."""
+
+    code, reason = Code.UNIMPLEMENTED, "UNIMPLEMENTED"
+    template = "there is no such call"
 
 
 class InvalidToken(ServiceError):

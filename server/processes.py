@@ -34,12 +34,14 @@ class Worker:
         self._start_at = 0.0
         self._started = 0.0
         self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
 
     def start(self) -> None:
         """Start the process. It ends by itself when this one is gone: the pipe to its standard input closes."""
         command = [sys.executable, "-m", "server", "api", "--until-stdin-closes"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=dict(self._environ))
         self._started = time.monotonic()
+        self.starts += 1
 
     def watch(self) -> int | None:
         """Start the process where it is due; returns its exit code when it was found dead."""
@@ -100,7 +102,8 @@ def _watch(workers: list[Worker], stop: threading.Event) -> int:
             if code is None:
                 continue
             _log.error("worker died", worker=worker.number, exit_code=code)
-            if code == CANNOT_START:
+            # At a first start the settings are wrong. Later something else is, for now, and the other workers go on.
+            if code == CANNOT_START and worker.starts == 1:
                 return CANNOT_START
         stop.wait(POLL_SECONDS)
     return 0

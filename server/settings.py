@@ -7,6 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
 from server.telemetry import FORMATS, LEVELS
 
 SHORTEST_KEY = 32
@@ -56,6 +59,14 @@ def _number(kind: type[int | float], least: float, most: float) -> Callable[[str
     return parse
 
 
+def _dsn(text: str) -> str:
+    try:
+        conninfo_to_dict(text)
+    except psycopg.ProgrammingError as error:
+        raise ValueError("must be a PostgreSQL URL or connection string") from error
+    return text
+
+
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("must be an http or https URL")
@@ -80,7 +91,7 @@ def _setting(
 class Settings:
     """Every setting, named in the environment like the field in upper case. Times are in seconds."""
 
-    database_url: str = _setting(needed_by=(Role.API, Role.RELAY, Role.MIGRATE), secret=True)
+    database_url: str = _setting(_dsn, needed_by=(Role.API, Role.RELAY, Role.MIGRATE), secret=True)
     kafka_bootstrap_servers: str = _setting(needed_by=(Role.RELAY,))
     grpc_host: str = _setting(default="127.0.0.1")
     grpc_port: int = _setting(_port, 50_051)

@@ -25,14 +25,15 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 LEVELS = tuple(_LEVELS)
 FORMATS = ("json", "console")
 
-# These say more than an operator can use: at `info`, and the last one at every attempt to connect, many times a second,
-# what the relay says once for all of them.
+# These say more than an operator can use: at `info`, and Kafka's network client at every attempt to connect, many times
+# a second, what the relay says once for all of them.
 _QUIETER = {
     "kafka": logging.WARNING,
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
-    "psycopg.pool": logging.ERROR,
     "kafka.net": logging.CRITICAL,
+    # Quotes the bytes of a caller's header when they are not text.
+    "grpc": logging.CRITICAL,
 }
 
 

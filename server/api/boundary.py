@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from uuid import uuid4
 
 import grpc
@@ -24,11 +24,14 @@ from server.errors import (
     DeadlineExceeded,
     MalformedRequest,
     Overloaded,
+    RequestTooLarge,
     ServiceError,
     UnexpectedFailure,
+    UnknownMethod,
 )
 
 _log = structlog.stdlib.get_logger("nibble.api")
+DRAIN_POLL_SECONDS = 0.02
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _UUID = re.compile(r"[0-9a-fA-F-]{36}")
 # Codes that say that something is wrong here, rather than with the caller.
@@ -42,24 +45,27 @@ class Call(NamedTuple):
     idempotency_key: str | None
 
 
-class Undecodable(NamedTuple):
-    """Stands in for a request whose bytes are not the message that the call takes."""
+class Unreadable(NamedTuple):
+    """Stands in for a request that can't be read: the error to answer with, once it is known who asks."""
 
-    message_type: str
+    error: ServiceError
 
 
+Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Call], Awaitable[Message]]
-Handler = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Message]]
+Handler = Callable[[Any, Context], Awaitable[Message]]
 
 
-def decoder(message_type: type[Message]) -> Callable[[bytes], Message | Undecodable]:
+def decoder(message_type: type[Message], max_bytes: int) -> Callable[[bytes], Message | Unreadable]:
     """Parse a request, never raising: gRPC would answer INTERNAL to bytes that are the caller's mistake."""
 
-    def decode(data: bytes) -> Message | Undecodable:
+    def decode(data: bytes) -> Message | Unreadable:
+        if len(data) > max_bytes:
+            return Unreadable(RequestTooLarge(limit=max_bytes))
         try:
             return message_type.FromString(data)
         except DecodeError:
-            return Undecodable(message_type.DESCRIPTOR.name)
+            return Unreadable(MalformedRequest(message_type=message_type.DESCRIPTOR.name))
 
     return decode
 
@@ -72,21 +78,24 @@ class Boundary:
         self._verifier = verifier
         self._max_concurrent_calls = max_concurrent_calls
         self._default_deadline = default_deadline
-        self._in_flight = 0
-        telemetry.CALLS_IN_FLIGHT.set_function(lambda: self._in_flight)
+        self._timeouts: set[asyncio.Timeout] = set()
+        """The deadlines of the calls in flight."""
+        telemetry.CALLS_IN_FLIGHT.set_function(lambda: len(self._timeouts))
 
     def wrap(self, call: str, method: Method) -> Handler:
         """The handler for `call`, named `Service.Method` as in the permission table."""
         seconds = telemetry.CALL_SECONDS.labels(call)
 
-        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Message:  # noqa: ANN401
+        async def handle(request: Any, context: Context) -> Message:  # noqa: ANN401
             started = time.perf_counter()
             line = _Line(call, _metadata(context))
             failure: ServiceError
             try:
                 response = await self._answer(call, method, request, context, line)
             except asyncio.CancelledError:
-                line.write(started, "CANCELLED", request)
+                # The caller has gone; where its own deadline was the reason, that is what the log says.
+                code = "DEADLINE_EXCEEDED" if _is_late(context) else "CANCELLED"
+                seconds.observe(line.write(started, code, request))
                 raise
             except ServiceError as error:
                 failure = error
@@ -96,41 +105,67 @@ class Boundary:
                 seconds.observe(line.write(started, "OK", request, response))
                 return response
             seconds.observe(line.write(started, failure.code.name, request, failure=failure))
-            context.set_trailing_metadata(trailing_metadata(failure))
-            return await context.abort(CODES[failure.code], failure.message)
+            return await _refuse(context, failure)
 
         return handle
+
+    async def drain(self, grace: float) -> None:
+        """Return when no call is in flight; those that take longer than `grace` seconds are ended by then.
+
+        They are answered DEADLINE_EXCEEDED, which tells their callers that a write may have taken place.
+        """
+        last = asyncio.get_running_loop().time() + grace
+        for timeout in self._timeouts:
+            timeout.reschedule(min(timeout.when() or last, last))
+        while self._timeouts:  # noqa: ASYNC110 - an event would have to be kept up to date by every call
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def _answer(
         self,
         call: str,
         method: Method,
         request: Any,  # noqa: ANN401
-        context: grpc.aio.ServicerContext[Any, Any],
+        context: Context,
         line: "_Line",
     ) -> Message:
-        if self._in_flight >= self._max_concurrent_calls:
+        if len(self._timeouts) >= self._max_concurrent_calls:
             raise Overloaded
-        self._in_flight += 1
+        timeout = asyncio.timeout(self._deadline(context))
+        self._timeouts.add(timeout)
         try:
-            async with asyncio.timeout(self._deadline(context)):
+            async with timeout:
                 caller = self._verifier.verify(line.metadata.get("authorization"))
                 line.role = caller.role
                 permissions.require_call(caller, call)
-                if isinstance(request, Undecodable):
-                    raise MalformedRequest(message_type=request.message_type)
+                if isinstance(request, Unreadable):
+                    raise request.error
                 return await method(request, Call(caller, line.metadata.get("idempotency-key")))
         except TimeoutError as error:
             raise DeadlineExceeded from error
         finally:
-            self._in_flight -= 1
+            self._timeouts.discard(timeout)
 
-    def _deadline(self, context: grpc.aio.ServicerContext[Any, Any]) -> float:
+    def _deadline(self, context: Context) -> float:
         remaining: float | None = context.time_remaining()
         return self._default_deadline if remaining is None else remaining
 
 
-def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, Any]:
+async def refuse_unknown(_request: object, context: Context) -> Message:
+    """The answer to a call that the service does not have."""
+    return await _refuse(context, UnknownMethod())
+
+
+async def _refuse(context: Context, error: ServiceError) -> NoReturn:
+    context.set_trailing_metadata(trailing_metadata(error))
+    await context.abort(CODES[error.code], error.message)
+
+
+def _is_late(context: Context) -> bool:
+    remaining: float | None = context.time_remaining()
+    return remaining is not None and remaining <= 0
+
+
+def _metadata(context: Context) -> dict[str, Any]:
     """The call's metadata. A name that comes twice has no one meaning: both values together are none that is valid."""
     found: dict[str, Any] = {}
     for name, value in context.invocation_metadata() or ():

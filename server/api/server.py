@@ -1,20 +1,24 @@
 """The gRPC server of one process: the two services, health and reflection on one port."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
 
-from server.api.boundary import Boundary, Method, decoder
+from server.api.boundary import Boundary, Method, decoder, refuse_unknown
 from server.api.comments import CommentServicer
 from server.api.tickets import TicketServicer
 from server.usecases.collaborators import Collaborators
 
+# What the last answers get to reach their callers.
+FLUSH_SECONDS = 0.3
 TICKET_SERVICE: ServiceDescriptor = ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"]
 COMMENT_SERVICE: ServiceDescriptor = comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"]
 SERVICES = (TICKET_SERVICE, COMMENT_SERVICE)
@@ -39,14 +43,17 @@ class ApiServer:
         """
         self._server = grpc.aio.server(options=_options(endpoint))
         self._health = health.aio.HealthServicer()
+        self._boundary = boundary
+        limit = endpoint.max_request_bytes
         for service, methods in (
             (TICKET_SERVICE, TicketServicer(on).methods()),
             (COMMENT_SERVICE, CommentServicer(on).methods()),
         ):
-            self._server.add_generic_rpc_handlers((_handlers(service, methods, boundary),))
+            self._server.add_generic_rpc_handlers((_handlers(service, methods, boundary, limit),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [service.full_name for service in SERVICES]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        self._server.add_generic_rpc_handlers((_UnknownMethods(),))
         self._server.add_insecure_port(f"{endpoint.host}:{endpoint.port}")
 
     async def start(self) -> None:
@@ -61,14 +68,21 @@ class ApiServer:
             await self._health.set(name, status)
 
     async def stop(self, grace: float) -> None:
-        """Report NOT_SERVING, take no more calls, and give those in flight `grace` seconds."""
+        """Report NOT_SERVING, take no more calls, and give those in flight `grace` seconds.
+
+        It takes no longer than they do: somebody who watches the health service would hold gRPC's own stop to the end.
+        """
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        stopping = asyncio.create_task(self._server.stop(grace))
+        await self._boundary.drain(max(0.0, grace - FLUSH_SECONDS))
+        await self._server.stop(FLUSH_SECONDS)
+        await stopping
 
 
 def _options(endpoint: Endpoint) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", endpoint.max_request_bytes),
+        # gRPC's own refusal has no details; it is for what is too much even to be looked at.
+        ("grpc.max_receive_message_length", 4 * endpoint.max_request_bytes),
         # The gateway takes 16 KiB of headers; above its soft limit gRPC refuses a growing share of calls at random.
         ("grpc.max_metadata_size", 32_768),
         ("grpc.absolute_max_metadata_size", 65_536),
@@ -77,12 +91,21 @@ def _options(endpoint: Endpoint) -> list[tuple[str, int]]:
     ]
 
 
-def _handlers(service: ServiceDescriptor, methods: Mapping[str, Method], boundary: Boundary) -> grpc.GenericRpcHandler:
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """Answers what no handler before it knows, in the form of every other error."""
+
+    def service(self, _details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, Message]":
+        return grpc.unary_unary_rpc_method_handler(refuse_unknown)
+
+
+def _handlers(
+    service: ServiceDescriptor, methods: Mapping[str, Method], boundary: Boundary, max_bytes: int
+) -> grpc.GenericRpcHandler:
     """A handler for every call of the proto; a call without a method is a KeyError at start."""
     handlers = {
         method.name: grpc.unary_unary_rpc_method_handler(
             boundary.wrap(f"{service.name}.{method.name}", methods[method.name]),
-            request_deserializer=decoder(GetMessageClass(method.input_type)),
+            request_deserializer=decoder(GetMessageClass(method.input_type), max_bytes),
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
         for method in service.methods

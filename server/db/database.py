@@ -1,5 +1,6 @@
 """The one door to PostgreSQL for the API: a bounded pool, prepared statements, errors in the service's terms."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -9,9 +10,23 @@ from psycopg import AsyncConnection, AsyncRawCursor, errors
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from server.db.statements import GET_TICKET, Statement
-from server.errors import DeadlineExceeded, DependencyUnavailable, Overloaded, ServiceError
+from server.errors import DeadlineExceeded, DependencyUnavailable, Overloaded
 
 R = TypeVar("R")
+
+
+CONNECT_TIMEOUT_SECONDS = 3
+
+
+class StatementFailed(Exception):
+    """A statement failed in a way that its caller can't have caused: a defect, or a database that is not as expected.
+
+    The message leaves out PostgreSQL's DETAIL, which quotes rows and so what callers wrote.
+    """
+
+    def __init__(self, error: psycopg.Error) -> None:
+        named = [error.sqlstate, error.diag.message_primary, error.diag.constraint_name]
+        super().__init__(" ".join([type(error).__name__, *(text for text in named if text)]))
 
 
 class PoolLimits(NamedTuple):
@@ -30,9 +45,12 @@ class Database:
         Overloaded: the queue for a connection is full.
         DependencyUnavailable: PostgreSQL can't be reached, or no connection came free in time.
         DeadlineExceeded: PostgreSQL stopped the statement at the statement timeout.
+        StatementFailed: anything else that PostgreSQL refused.
     """
 
     def __init__(self, dsn: str, limits: PoolLimits) -> None:
+        self._dsn = dsn
+        self._check: asyncio.Task[None] | None = None
         self._pool = AsyncConnectionPool(
             dsn,
             min_size=min(2, limits.size),
@@ -54,13 +72,19 @@ class Database:
         await self._pool.close()
 
     async def problem(self) -> str | None:
-        """What keeps this database from being worked with, in words; None where nothing does."""
+        """What keeps this database from being worked with, in words; None where nothing does.
+
+        Asked over a connection of its own, since the pool would only say that it has none.
+        """
         try:
-            await self.fetch_all(GET_TICKET, {"ticket_id": UUID(int=0)}, tuple)
+            async with await AsyncConnection.connect(
+                self._dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, cursor_factory=AsyncRawCursor
+            ) as connection:
+                await connection.execute(GET_TICKET.sql, [UUID(int=0)])
         except errors.UndefinedTable:
             return "the schema is missing: run the migrations"
-        except ServiceError as error:
-            return str(error.__cause__ or error)
+        except psycopg.Error as error:
+            return str(error).strip()
         return None
 
     async def fetch_all(
@@ -78,8 +102,16 @@ class Database:
             raise DependencyUnavailable from error
         except errors.QueryCanceled as error:
             raise DeadlineExceeded from error
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:
+            self._drop_dead_connections()
             raise DependencyUnavailable from error
+        except psycopg.Error as error:
+            raise StatementFailed(error) from None
+
+    def _drop_dead_connections(self) -> None:
+        """Test the idle connections in the background: after a restart of PostgreSQL each would cost one more call."""
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._pool.check())
 
     async def fetch_one(
         self, statement: Statement, values: Mapping[str, object], make: Callable[[tuple[Any, ...]], R]

@@ -253,7 +253,7 @@ def _add_comment(*, keyed: bool) -> Statement:
         source = _claim_key("comment_id", source)
     total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
     events_added = case((is_internal, literal_column("0", Integer)), else_=total)
-    # The join with the lock (or the key) is the guard: without that row nothing below it happens.
+    # The lock's row (or the key's) is the guard: without it nothing below happens.
     changed = (
         _update_ticket(events_added).where(select(literal_column("1")).select_from(source).exists()).cte("changed")
     )
@@ -371,16 +371,18 @@ LIST_COMMENTS = _compile(
 )
 
 HISTORY_COLUMNS = [events.c[name] for name in HistoryEntry._fields]
-LIST_HISTORY = _compile(
-    select(*HISTORY_COLUMNS)
-    .where(
-        events.c.ticket_id == _uuid("ticket_id"),
-        _param("with_internal", Boolean) | ~events.c.is_internal,
-        events.c.position > _param("after_position", Integer),
-    )
-    .order_by(events.c.position)
-    .limit(_LIMIT)
-)
+
+
+def _history(number: ColumnElement[int], *conditions: ColumnElement[bool]) -> Statement:
+    """A ticket's entries after a number that the reader may know."""
+    of_ticket = events.c.ticket_id == _uuid("ticket_id")
+    rows = select(*HISTORY_COLUMNS).where(of_ticket, *conditions, number > _param("after_number", Integer))
+    return _compile(rows.order_by(number).limit(_LIMIT))
+
+
+LIST_HISTORY = _history(events.c.position)
+# By sequence, which internal notes have none of: a position would tell how many of them lie before it.
+LIST_PUBLIC_HISTORY = _history(events.c.sequence, ~events.c.is_internal)
 
 
 # --- The relay --------------------------------------------------------------------------------------------------------

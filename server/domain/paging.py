@@ -19,11 +19,11 @@ _END_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 class Position(NamedTuple):
-    """The sort key of a page's last row; lists that don't use a part leave it at its default."""
+    """The sort key of a page's last row: its time, its id, and a triage rank or a history number where those count."""
 
     created_at: datetime
     id: UUID
-    rank: int = 0
+    number: int = 0
 
 
 # Where a list begins: before everything going forward, after everything going backward.
@@ -40,7 +40,7 @@ class PageTokens:
     def seal(self, scope: str, position: Position) -> str:
         """The opaque token for the page after `position`."""
         body = json.dumps(
-            [position.created_at.isoformat(), position.id.hex, position.rank], separators=(",", ":")
+            [position.created_at.isoformat(), position.id.hex, position.number], separators=(",", ":")
         ).encode()
         return _encode(self._hash(scope, body) + body)
 
@@ -50,8 +50,8 @@ class PageTokens:
         seal, body = raw[:SEAL_BYTES], raw[SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._hash(scope, body)):
             return None
-        created_at, hexadecimal, rank = json.loads(body)
-        return Position(datetime.fromisoformat(created_at), UUID(hex=hexadecimal), rank)
+        created_at, hexadecimal, number = json.loads(body)
+        return Position(datetime.fromisoformat(created_at), UUID(hex=hexadecimal), number)
 
     def _hash(self, scope: str, body: bytes) -> bytes:
         message = scope.encode() + b"\0" + body

@@ -14,6 +14,7 @@ MAX_SUBJECT = 200
 MAX_TEXT = 10_000
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
+NANOS_PER_SECOND = 1_000_000_000
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -33,6 +34,11 @@ def clean_text(text: str) -> str:
 
 def _with_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_uuid(text: str) -> UUID | None:
+    """The UUID in its one spelling, with hyphens and in either case; None for any other text."""
+    return UUID(text) if _UUID.fullmatch(text) else None
 
 
 def is_blank(text: str) -> bool:
@@ -60,7 +66,10 @@ class Fields:
 
     def refuse(self, field: str, description: str) -> None:
         """Note that `field` is not as `description` allows."""
-        self._violations.append(FieldViolation(field, description))
+        violation = FieldViolation(field, description)
+        # Once is enough for a list of five hundred bad values, whose trailers would not fit otherwise.
+        if violation not in self._violations:
+            self._violations.append(violation)
 
     def text(self, field: str, value: str, longest: int) -> str:
         """A text of 1 to `longest` code points after trimming."""
@@ -75,10 +84,10 @@ class Fields:
 
     def uuid(self, field: str, value: str) -> UUID:
         """A UUID with hyphens, in either case."""
-        if _UUID.fullmatch(value):
-            return UUID(value)
-        self.refuse(field, "must be a UUID such as 0192f0c1-2345-7abc-8def-0123456789ab")
-        return _NOWHERE
+        parsed = parse_uuid(value)
+        if parsed is None:
+            self.refuse(field, "must be a UUID such as 0192f0c1-2345-7abc-8def-0123456789ab")
+        return parsed or _NOWHERE
 
     def choice(self, field: str, value: str | None, kind: type[E]) -> E:
         """One of the values of `kind`; None stands for a value that was left out or is unknown."""
@@ -112,9 +121,11 @@ class Fields:
         return None
 
     def time(self, field: str, seconds: int, nanos: int) -> datetime | None:
-        """A moment between the years 1 and 9999, to the microsecond below."""
+        """A moment between the years 1 and 9999, to the microsecond above: the stored times have no finer parts."""
         try:
-            return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+            moment = _EPOCH + timedelta(seconds=seconds, microseconds=-(-nanos // 1000))
         except OverflowError:
+            moment = None
+        if moment is None or not 0 <= nanos < NANOS_PER_SECOND:
             self.refuse(field, "must be a time between the years 1 and 9999")
-            return None
+        return moment

@@ -9,8 +9,9 @@ from server.errors import Contention
 
 R = TypeVar("R")
 
-MAX_ATTEMPTS = 40
-LONGEST_PAUSE = 0.02
+MAX_ATTEMPTS = 60
+SHORTEST_PAUSE = 0.001
+LONGEST_PAUSE = 0.1
 
 
 async def settle(attempt: Callable[[], Awaitable[R | None]]) -> R:
@@ -26,5 +27,5 @@ async def settle(attempt: Callable[[], Awaitable[R | None]]) -> R:
         result = await attempt()
         if result is not None:
             return result
-        await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * (number + 1))))  # noqa: S311
+        await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, SHORTEST_PAUSE * 2**number)))  # noqa: S311
     raise Contention

@@ -126,8 +126,11 @@ async def list_history(on: Collaborators, caller: Caller, ticket_id: str, page: 
     """
     fields = Fields()
     values = _ticket_part(fields, caller, ticket_id)
-    wanted = _List(statements.LIST_HISTORY, values, _scope("ListTicketHistory", caller, values), FIRST)
-    return await _page(on, fields, wanted, page, HistoryEntry._make, _history_position, of_ticket=caller)
+    everything = permissions.may_see_internal(caller)
+    statement = statements.LIST_HISTORY if everything else statements.LIST_PUBLIC_HISTORY
+    wanted = _List(statement, values, _scope("ListTicketHistory", caller, values), FIRST)
+    position = _history_position if everything else _public_history_position
+    return await _page(on, fields, wanted, page, HistoryEntry._make, position, of_ticket=caller)
 
 
 async def _page(
@@ -165,8 +168,8 @@ def _start(on: Collaborators, fields: Fields, wanted: _List, token: str) -> Posi
 
 def _after(position: Position) -> dict[str, object]:
     return {
-        "after_rank": position.rank,
-        "after_position": position.rank,
+        "after_rank": position.number,
+        "after_number": position.number,
         "after_created_at": position.created_at,
         "after_id": position.id,
     }
@@ -225,3 +228,7 @@ def _time_position(row: Ticket | Comment) -> Position:
 
 def _history_position(entry: HistoryEntry) -> Position:
     return Position(entry.occurred_at, entry.id, entry.position)
+
+
+def _public_history_position(entry: HistoryEntry) -> Position:
+    return Position(entry.occurred_at, entry.id, entry.sequence or 0)

@@ -119,7 +119,7 @@ async def update_ticket_status(
     fields = Fields()
     wanted_id = fields.uuid("ticket_id", ticket_id)
     wanted = fields.choice("status", status, Status)
-    notes = _notes(fields, wanted, resolution_notes)
+    notes = _notes(fields, status, resolution_notes)
     version = fields.expected_version(expected_version)
     fields.check()
 
@@ -131,10 +131,11 @@ async def update_ticket_status(
     return await _change(on, caller, wanted_id, decide)
 
 
-def _notes(fields: Fields, wanted: Status, notes: str | None) -> str | None:
+def _notes(fields: Fields, status: str | None, notes: str | None) -> str | None:
     if notes is None:
         return None
-    if wanted is not Status.RESOLVED:
+    # Where the status itself is bad, nothing can be said about what goes with it.
+    if status not in (None, Status.RESOLVED):
         fields.refuse("resolution_notes", "goes with the status resolved only")
     return fields.text("resolution_notes", notes, MAX_TEXT)
 

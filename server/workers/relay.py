@@ -74,8 +74,8 @@ class Relay:
             try:
                 with self._database() as connection, self._producer() as producer:
                     self._work(connection, producer)
-            except psycopg.OperationalError as error:
-                self._pause_after("the database can't be reached", error)
+            except psycopg.Error as error:
+                self._pause_after("the database does not answer as it should", error)
             except KafkaError as error:
                 self._pause_after("Kafka does not take events", error)
 

@@ -1,5 +1,6 @@
 """PostgreSQL killed while tickets are created: callers are told honestly, and what was acknowledged is there."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.fault.load import all_are_published, at_work, deliveries_of, event_ids_of, until_enough
@@ -10,6 +11,7 @@ from tests.system.vocabulary import as_customer, dice, eventually
 CALLERS = 6
 KILLS = 2
 RECOVERY_SECONDS = 10.0
+OUTAGE_SECONDS = 8.0
 
 
 def test_what_was_acknowledged_survives_postgres_and_callers_see_unavailable_meanwhile(stage: Stage) -> None:
@@ -42,8 +44,7 @@ def refusal_at(door: Door) -> Answer:
 
 
 def test_while_postgres_is_down_every_door_says_so_and_when_to_try_again(stage: Stage) -> None:
-    postgres = stage.stack.part("postgres")
-    postgres.kill()
+    stage.stack.part("postgres").kill()
     with ThreadPoolExecutor() as pool:
         answers = list(pool.map(refusal_at, stage.doors))
     for answer in answers:
@@ -51,3 +52,14 @@ def test_while_postgres_is_down_every_door_says_so_and_when_to_try_again(stage: 
         assert answer.retry_delay, answer
     # The workers go on serving: it is not they who are to blame.
     assert stage.rest.http.get("/healthz").status_code == 200
+
+
+def test_calls_succeed_again_at_once_after_a_longer_outage_too(stage: Stage) -> None:
+    postgres = stage.stack.part("postgres")
+    postgres.kill()
+    began = time.monotonic()
+    # Long enough for a back-off that doubles without bound to show.
+    eventually(lambda: refusal_at(stage.own_port) and time.monotonic() > began + OUTAGE_SECONDS, 2 * OUTAGE_SECONDS)
+    postgres.start()
+
+    eventually(lambda: stage.own_port.call("ListMyTickets", as_customer()).code == OK, 2.5)

@@ -46,13 +46,13 @@ FILL = """
 """
 MIDDLE = START + timedelta(minutes=TICKETS // 2)
 FIRST_VALUES = {
-    "after_rank": FIRST.rank,
-    "after_position": 0,
+    "after_rank": FIRST.number,
+    "after_number": 0,
     "after_created_at": FIRST.created_at,
     "after_id": FIRST.id,
 }
-LAST_VALUES = {"after_rank": LAST.rank, "after_created_at": LAST.created_at, "after_id": LAST.id}
-DEEP = {"after_rank": 2, "after_position": TICKETS // 2, "after_created_at": MIDDLE, "after_id": UUID(int=TICKETS // 2)}
+LAST_VALUES = {"after_rank": LAST.number, "after_created_at": LAST.created_at, "after_id": LAST.id}
+DEEP = {"after_rank": 2, "after_number": TICKETS // 2, "after_created_at": MIDDLE, "after_id": UUID(int=TICKETS // 2)}
 EVERYTHING: dict[str, object] = {
     "statuses": ["open", "in_progress", "resolved", "closed"],
     "ranks": [0, 1, 2, 3],
@@ -73,6 +73,7 @@ LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
     "LIST_TICKETS_OF_USER": (USER, FIRST_VALUES, "support_tickets_by_user", 4),
     "LIST_COMMENTS": (TICKET, LAST_VALUES, "ticket_comments_by_ticket", 1),
     "LIST_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
+    "LIST_PUBLIC_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_sequence_key", 1),
     "LIST_UNPUBLISHED": ({}, {}, "ticket_events_unpublished", 1),
     "MEASURE_BACKLOG": ({}, {}, "ticket_events_unpublished", 2),
     "GET_TICKET": (TICKET, {}, "support_tickets_pkey", 1),

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -28,6 +28,7 @@ from tests.integration.vocabulary import (
     my_tickets,
     note,
     open_ticket,
+    owner_of,
     pages,
     say,
 )
@@ -63,6 +64,7 @@ async def every_act(desk: Desk) -> None:
     await first_page(assigned_tickets(desk, READER))
     await first_page(comments_on(desk, ticket))
     await first_page(history_of(desk, ticket))
+    await first_page(history_of(desk, ticket, owner_of(ticket)))
 
 
 EVERY_KIND_OF_FILTER = {
@@ -134,6 +136,8 @@ async def test_a_page_costs_one_statement_and_one_more_where_a_ticket_must_be_se
     assert await cost(desk, first_page(assigned_tickets(desk, READER))) == ["LIST_TICKETS_OF_ASSIGNEE"]
     assert await cost(desk, first_page(comments_on(desk, ticket))) == ["GET_TICKET", "LIST_COMMENTS"]
     assert await cost(desk, first_page(history_of(desk, ticket))) == ["GET_TICKET", "LIST_HISTORY"]
+    public = first_page(history_of(desk, ticket, owner))
+    assert await cost(desk, public) == ["GET_TICKET", "LIST_PUBLIC_HISTORY"]
 
 
 async def test_every_further_page_costs_what_the_first_costs(desk: Desk) -> None:
@@ -147,8 +151,3 @@ async def cost(desk: Desk, work: Awaitable[object]) -> list[str]:
     desk.db.ran.clear()
     await work
     return [NAMES[statement] for statement in desk.db.ran]
-
-
-async def test_a_literal_id_of_no_ticket_reads_as_none(desk: Desk) -> None:
-    found: list[Ticket] = await desk.db.fetch_all(statements.GET_TICKET, {"ticket_id": UUID(int=0)}, Ticket._make)
-    assert found == []

@@ -11,16 +11,17 @@ from google.rpc import error_details_pb2, status_pb2
 from nibble.support.v1 import ticket_pb2, ticket_service_pb2
 from structlog.testing import capture_logs
 
-from server.api.boundary import Boundary, Call, Undecodable, decoder
+from server.api.boundary import Boundary, Call, Unreadable, decoder, refuse_unknown
 from server.domain.callers import Caller, Role
 from server.domain.validation import Fields
-from server.errors import DependencyUnavailable, InvalidFields, TicketNotFound
+from server.errors import DependencyUnavailable, InvalidFields, MalformedRequest, TicketNotFound
 from tests.unit.signing import bearer, signer, token, verifier
 from tests.unit.vocabulary import OWNER
 
 KEY = signer("ES256")
 VERIFIER = verifier(KEY)
 REQUEST = ticket_service_pb2.GetTicketRequest(ticket_id="01990000-0000-7000-8000-000000000001")
+UNREADABLE = Unreadable(MalformedRequest(message_type="GetTicketRequest"))
 PRIVATE = "the soup came cold"
 Method = Callable[[Any, Call], Coroutine[Any, Any, Message]]
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -188,25 +189,39 @@ async def test_a_request_id_that_could_forge_a_log_line_is_replaced(sent: str | 
 
 
 async def test_a_call_without_a_token_is_unauthenticated_before_anything_is_looked_at() -> None:
-    context = await refused(context=Context([]), request=Undecodable("GetTicketRequest"))
+    context = await refused(context=Context([]), request=UNREADABLE)
     assert context.code is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_role_that_may_never_call_is_denied_before_the_request_is_looked_at() -> None:
-    context = await refused(call="TicketService.ListTickets", request=Undecodable("ListTicketsRequest"))
+    context = await refused(call="TicketService.ListTickets", request=UNREADABLE)
     assert (context.code, context.info.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NOT_ALLOWED")
 
 
 async def test_bytes_that_are_no_request_are_the_callers_mistake() -> None:
-    context = await refused(request=Undecodable("GetTicketRequest"))
+    context = await refused(request=UNREADABLE)
     assert (context.code, context.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x0a\x02\xff\xfe", b"\x0a\x7f"])
 async def test_a_decoder_never_raises(data: bytes) -> None:
-    decode = decoder(ticket_service_pb2.GetTicketRequest)
-    assert decode(data) == Undecodable("GetTicketRequest")
-    assert decode(REQUEST.SerializeToString()) == REQUEST
+    unreadable = decoder(ticket_service_pb2.GetTicketRequest, 1000)(data)
+    assert isinstance(unreadable, Unreadable)
+    assert isinstance(unreadable.error, MalformedRequest)
+
+
+async def test_a_request_is_read_up_to_the_limit_in_bytes_and_refused_beyond() -> None:
+    data = REQUEST.SerializeToString()
+    assert decoder(ticket_service_pb2.GetTicketRequest, len(data))(data) == REQUEST
+    context = await refused(request=decoder(ticket_service_pb2.GetTicketRequest, len(data) - 1)(data))
+    assert (context.code, context.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
+
+
+async def test_a_call_that_there_is_not_has_details_too() -> None:
+    context = Context()
+    with pytest.raises(Aborted):
+        await refuse_unknown(b"", context)  # type: ignore[arg-type]
+    assert (context.code, context.info.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
 
 
 @pytest.mark.parametrize("second", [bearer(KEY), "Bearer x", ""])
@@ -292,3 +307,49 @@ async def test_a_ticket_id_that_is_none_does_not_reach_the_log() -> None:
             failing(TicketNotFound(ticket_id="t")), request=ticket_service_pb2.GetTicketRequest(ticket_id=PRIVATE)
         )
     assert PRIVATE not in repr(lines)
+
+
+async def test_draining_waits_for_the_calls_in_flight() -> None:
+    around, gate = boundary(), Gate()
+    call = asyncio.create_task(called(gate.method, around=around))
+    await gate.entered.wait()
+    draining = asyncio.create_task(around.drain(30))
+    await asyncio.sleep(0)
+    assert not draining.done()
+    gate.opened.set()
+    await draining
+    assert (await call) is not None
+
+
+async def test_draining_ends_the_calls_that_take_longer_with_a_status() -> None:
+    around, gate, context = boundary(deadline=30), Gate(), Context()
+    call = asyncio.create_task(refused(gate.method, context, around=around))
+    await gate.entered.wait()
+    await around.drain(0.01)
+    await call
+    assert context.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_draining_without_calls_is_over_at_once() -> None:
+    await asyncio.wait_for(boundary().drain(30), 1)
+
+
+async def test_a_call_that_is_just_being_ended_does_not_stop_the_draining() -> None:
+    ending, gate = asyncio.Event(), asyncio.Event()
+
+    async def method(request: Any, call: Call) -> Message:  # noqa: ANN401
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await gate.wait()
+        return await answer(request, call)
+
+    around = boundary(deadline=0.01)
+    call = asyncio.create_task(refused(method, around=around))
+    await ending.wait()
+    draining = asyncio.create_task(around.drain(30))
+    await asyncio.sleep(0)
+    gate.set()
+    await draining
+    assert (await call).code is grpc.StatusCode.DEADLINE_EXCEEDED

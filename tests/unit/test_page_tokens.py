@@ -84,7 +84,7 @@ def test_every_position_lies_between_the_two_starts(position: Position) -> None:
         return of.created_at, of.id
 
     assert key(FIRST) <= key(position) <= key(LAST)
-    assert FIRST.rank <= position.rank
+    assert FIRST.number <= position.number
 
 
 def _raw(token: str) -> bytes:

@@ -175,6 +175,13 @@ def test_an_algorithm_beside_the_three_is_refused_though_the_key_could(alg: str)
     refusal(bearer(signer("RS256"), {"alg": alg}))
 
 
+@pytest.mark.parametrize("alg", ["RS512", "PS256"])
+def test_a_key_that_the_set_gives_to_another_algorithm_signs_nothing(alg: str) -> None:
+    rsa = signer("RS256")
+    other = Signer(rsa.key, alg, {**rsa.jwk, "alg": alg, "kid": "other"})
+    refusal(bearer(other), by=verifier(KEY, other))
+
+
 def test_a_refusal_says_nothing_of_the_token_or_of_what_was_wrong_with_it() -> None:
     forged = bearer(signer("ES256", "forger"), {"kid": KEY.kid})
     other = bearer(KEY, iss="https://identity.other.example")

@@ -21,7 +21,7 @@ def migrate(dsn: str, revision: str = "head") -> str | None:
         The revision that the database is at now.
 
     Raises:
-        psycopg.OperationalError: PostgreSQL can't be reached.
+        sqlalchemy.exc.DBAPIError: PostgreSQL can't be reached or refuses; `orig` is psycopg's own error.
     """
     engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn))
     with engine.connect() as connection, connection.begin():

@@ -207,7 +207,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         }
     """
     DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 19
-    """The call took longer than its deadline, the caller's own or the service's default. Whether a change was made is unknown.
+    """The call took longer than its deadline, the caller's own or the service's default, or than a service that was stopping
+    could wait for it. Whether a change was made is unknown.
     Code `DEADLINE_EXCEEDED` (HTTP 504), raised by the gateway and the service.
 
         {
@@ -216,17 +217,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": {}
         }
     """
-    CANCELLED: _ErrorReason.ValueType  # 20
-    """The caller gave up, or the service was stopping. Whether a change was made is unknown. Code `CANCELLED` (HTTP 499),
-    raised by the service.
-
-        {
-          "reason": "CANCELLED",
-          "domain": "support.nibble",
-          "metadata": {}
-        }
-    """
-    UNIMPLEMENTED: _ErrorReason.ValueType  # 21
+    UNIMPLEMENTED: _ErrorReason.ValueType  # 20
     """The service knows no such call. Code `UNIMPLEMENTED` (HTTP 501), raised by the service.
 
         {
@@ -235,7 +226,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": {}
         }
     """
-    INTERNAL: _ErrorReason.ValueType  # 22
+    INTERNAL: _ErrorReason.ValueType  # 21
     """Something went wrong that should not have. The request id finds the matching line in the service's log. Code `INTERNAL`
     (HTTP 500), raised by the service.
 
@@ -437,7 +428,8 @@ DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 18
     }
 """
 DEADLINE_EXCEEDED: ErrorReason.ValueType  # 19
-"""The call took longer than its deadline, the caller's own or the service's default. Whether a change was made is unknown.
+"""The call took longer than its deadline, the caller's own or the service's default, or than a service that was stopping
+could wait for it. Whether a change was made is unknown.
 Code `DEADLINE_EXCEEDED` (HTTP 504), raised by the gateway and the service.
 
     {
@@ -446,17 +438,7 @@ Code `DEADLINE_EXCEEDED` (HTTP 504), raised by the gateway and the service.
       "metadata": {}
     }
 """
-CANCELLED: ErrorReason.ValueType  # 20
-"""The caller gave up, or the service was stopping. Whether a change was made is unknown. Code `CANCELLED` (HTTP 499),
-raised by the service.
-
-    {
-      "reason": "CANCELLED",
-      "domain": "support.nibble",
-      "metadata": {}
-    }
-"""
-UNIMPLEMENTED: ErrorReason.ValueType  # 21
+UNIMPLEMENTED: ErrorReason.ValueType  # 20
 """The service knows no such call. Code `UNIMPLEMENTED` (HTTP 501), raised by the service.
 
     {
@@ -465,7 +447,7 @@ UNIMPLEMENTED: ErrorReason.ValueType  # 21
       "metadata": {}
     }
 """
-INTERNAL: ErrorReason.ValueType  # 22
+INTERNAL: ErrorReason.ValueType  # 21
 """Something went wrong that should not have. The request id finds the matching line in the service's log. Code `INTERNAL`
 (HTTP 500), raised by the service.
 

@@ -159,7 +159,9 @@ class TicketEvent(_message.Message):
     """Whether resolution notes were given. Only in `ticket_resolved`."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, in UTC; the same for all events of one change. Also the header `ce_time`."""
+        """When it happened, in UTC, by the clock of the process that did it: the order of a ticket's changes is that of
+        `sequence`, not of these times. The same for all events of one change. Also the header `ce_time`.
+        """
 
     @_builtins.property
     def actor(self) -> _actor_pb2.Actor:

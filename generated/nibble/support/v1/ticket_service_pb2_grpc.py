@@ -44,7 +44,7 @@ class TicketServiceStub:
     7. a rule of the ticket's life: `FAILED_PRECONDITION`.
 
     Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls at once) and `UNAVAILABLE` (a part that the service
-    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED`, `CANCELLED` and `INTERNAL`. Every error
+    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
     carries a `google.rpc.ErrorInfo` of the domain `support.nibble`, whose reason is one of the values of `ErrorReason`; the
     calls below name the code and, in brackets, the reason.
 
@@ -118,7 +118,7 @@ class TicketServiceServicer:
     7. a rule of the ticket's life: `FAILED_PRECONDITION`.
 
     Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls at once) and `UNAVAILABLE` (a part that the service
-    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED`, `CANCELLED` and `INTERNAL`. Every error
+    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
     carries a `google.rpc.ErrorInfo` of the domain `support.nibble`, whose reason is one of the values of `ErrorReason`; the
     calls below name the code and, in brackets, the reason.
 
@@ -296,7 +296,7 @@ class TicketService:
     7. a rule of the ticket's life: `FAILED_PRECONDITION`.
 
     Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls at once) and `UNAVAILABLE` (a part that the service
-    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED`, `CANCELLED` and `INTERNAL`. Every error
+    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
     carries a `google.rpc.ErrorInfo` of the domain `support.nibble`, whose reason is one of the values of `ErrorReason`; the
     calls below name the code and, in brackets, the reason.
 
