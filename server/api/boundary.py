@@ -115,7 +115,7 @@ class Boundary:
         They are answered DEADLINE_EXCEEDED, which tells their callers that a write may have taken place.
         """
         last = asyncio.get_running_loop().time() + grace
-        for timeout in self._timeouts:
+        for timeout in [known for known in self._timeouts if not known.expired()]:
             timeout.reschedule(min(timeout.when() or last, last))
         while self._timeouts:  # noqa: ASYNC110 - an event would have to be kept up to date by every call
             await asyncio.sleep(DRAIN_POLL_SECONDS)

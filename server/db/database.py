@@ -50,6 +50,8 @@ class Database:
 
     def __init__(self, dsn: str, limits: PoolLimits) -> None:
         self._dsn = dsn
+        self._calls = 0
+        self._most_calls = limits.size + limits.max_waiting
         self._check: asyncio.Task[None] | None = None
         self._pool = AsyncConnectionPool(
             dsn,
@@ -91,13 +93,16 @@ class Database:
         self, statement: Statement, values: Mapping[str, object], make: Callable[[tuple[Any, ...]], R]
     ) -> list[R]:
         """Every row of the result, each through `make`."""
+        self._calls += 1
         try:
             async with self._pool.connection() as connection:
                 cursor = connection.cursor(binary=True)
                 await cursor.execute(statement.sql, statement.bind(values), prepare=True)
                 return [make(row) for row in await cursor.fetchall()]
         except TooManyRequests as error:
-            raise Overloaded from error
+            # Calls that gave up keep their place in the pool's queue as long as no connection comes back: a full queue
+            # without that many calls under way is a database that does not answer.
+            raise Overloaded if self._calls > self._most_calls else DependencyUnavailable from error
         except (PoolTimeout, PoolClosed) as error:
             raise DependencyUnavailable from error
         except errors.QueryCanceled as error:
@@ -107,6 +112,8 @@ class Database:
             raise DependencyUnavailable from error
         except psycopg.Error as error:
             raise StatementFailed(error) from None
+        finally:
+            self._calls -= 1
 
     def _drop_dead_connections(self) -> None:
         """Test the idle connections in the background: after a restart of PostgreSQL each would cost one more call."""

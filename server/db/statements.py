@@ -373,16 +373,17 @@ LIST_COMMENTS = _compile(
 HISTORY_COLUMNS = [events.c[name] for name in HistoryEntry._fields]
 
 
-def _history(number: ColumnElement[int], *conditions: ColumnElement[bool]) -> Statement:
-    """A ticket's entries after a number that the reader may know."""
+def _history(*conditions: ColumnElement[bool]) -> Statement:
     of_ticket = events.c.ticket_id == _uuid("ticket_id")
-    rows = select(*HISTORY_COLUMNS).where(of_ticket, *conditions, number > _param("after_number", Integer))
-    return _compile(rows.order_by(number).limit(_LIMIT))
+    rows = select(*HISTORY_COLUMNS).where(of_ticket, events.c.position > _AFTER_NUMBER, *conditions)
+    return _compile(rows.order_by(events.c.position).limit(_LIMIT))
 
 
-LIST_HISTORY = _history(events.c.position)
-# By sequence, which internal notes have none of: a position would tell how many of them lie before it.
-LIST_PUBLIC_HISTORY = _history(events.c.sequence, ~events.c.is_internal)
+_AFTER_NUMBER = _param("after_number", Integer)
+LIST_HISTORY = _history()
+# After a sequence number, which internal notes don't have: a position would tell how many of them lie before it. No
+# position is below its sequence number, so that the same index range answers both.
+LIST_PUBLIC_HISTORY = _history(~events.c.is_internal, events.c.sequence > _AFTER_NUMBER)
 
 
 # --- The relay --------------------------------------------------------------------------------------------------------

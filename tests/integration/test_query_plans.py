@@ -73,7 +73,7 @@ LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
     "LIST_TICKETS_OF_USER": (USER, FIRST_VALUES, "support_tickets_by_user", 4),
     "LIST_COMMENTS": (TICKET, LAST_VALUES, "ticket_comments_by_ticket", 1),
     "LIST_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
-    "LIST_PUBLIC_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_sequence_key", 1),
+    "LIST_PUBLIC_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
     "LIST_UNPUBLISHED": ({}, {}, "ticket_events_unpublished", 1),
     "MEASURE_BACKLOG": ({}, {}, "ticket_events_unpublished", 2),
     "GET_TICKET": (TICKET, {}, "support_tickets_pkey", 1),

@@ -138,8 +138,14 @@ def test_the_image_runs_as_a_numbered_user_who_is_not_root() -> None:
 
 
 def test_requirements_are_installed_by_their_hashes() -> None:
-    (install,) = re.findall(r"pip install (.*-r .*)", DOCKERFILE)
-    assert {"--require-hashes", "--no-deps"} <= set(install.split())
+    installs = re.findall(r"pip install (.*)", DOCKERFILE)
+    fetching = [install.split() for install in installs if "-r" in install.split()]
+    assert [words[-1] for words in fetching] == ["requirements.lock", "requirements-build.lock"]
+    assert all({"--require-hashes", "--no-deps"} <= set(words) for words in fetching)
+    # What is left installs the wheel that was built here, from nowhere else.
+    local = [install for install in installs if "-r" not in install.split()]
+    assert local == ["--no-deps /wheel/*.whl \\"]
+    assert "--no-build-isolation" in DOCKERFILE
 
 
 def test_what_starts_waits_for_what_it_needs() -> None:

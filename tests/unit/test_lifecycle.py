@@ -138,10 +138,10 @@ def test_a_closing_by_staff_says_so() -> None:
     assert {draft.reason for draft in change.events} == {"by_staff"}
 
 
-def test_staff_who_close_a_ticket_of_their_own_act_as_staff() -> None:
+def test_staff_who_close_a_ticket_of_their_own_act_as_its_owner() -> None:
     change = move(a_ticket(user_id=AGENT), "closed", an_agent())
     assert change is not None
-    assert {draft.reason for draft in change.events} == {"by_staff"}
+    assert {draft.reason for draft in change.events} == {"by_owner"}
 
 
 @pytest.mark.parametrize(("notes", "has_notes"), [("Refunded.", True), (None, False)])

@@ -23,7 +23,9 @@ def migrate(dsn: str, revision: str = "head") -> str | None:
     Raises:
         sqlalchemy.exc.DBAPIError: PostgreSQL can't be reached or refuses; `orig` is psycopg's own error.
     """
-    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn))
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=sqlalchemy.NullPool
+    )
     with engine.connect() as connection, connection.begin():
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
@@ -31,6 +33,4 @@ def migrate(dsn: str, revision: str = "head") -> str | None:
         config.set_main_option("script_location", str(Path(__file__).parent))
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-        current = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA}).get_current_revision()
-    engine.dispose()
-    return current
+        return MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA}).get_current_revision()
