@@ -8,6 +8,7 @@ import argparse
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -21,11 +22,11 @@ def main() -> None:
     parser.add_argument("method")
     arguments = parser.parse_args()
     service, method = arguments.method.split("/")
-    headers = [tuple(header.split(": ", 1)) for header in arguments.H]
+    headers = tuple((name, value) for name, _, value in (header.partition(": ") for header in arguments.H))
     with grpc.insecure_channel(arguments.target) as channel:
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
         descriptor = pool.FindServiceByName(service).FindMethodByName(method)
-        call = channel.unary_unary(
+        call: grpc.UnaryUnaryMultiCallable[Message, Message] = channel.unary_unary(
             f"/{service}/{method}",
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=GetMessageClass(descriptor.output_type).FromString,

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -91,6 +92,9 @@ class Terminal:
         assert self._process is not None
         return next(p.pid for p in orphans.processes_of(self.run_dir, part) if p.ppid() == self._process.pid)
 
+    def has_said(self, words: str) -> bool:
+        return words in self.output
+
     def printed(self, tool: str) -> str:
         """The command with that tool that the stack printed for pasting."""
         return next(line.strip() for line in self.output.splitlines() if line.strip().startswith(f"{tool} "))
@@ -111,6 +115,11 @@ class Terminal:
 
     def _devstack(self, *arguments: str, **streams: Any) -> subprocess.Popen[Any]:  # noqa: ANN401 - Popen's own
         return subprocess.Popen([sys.executable, "-m", "devstack", *arguments], cwd=CHECKOUT, env=self.env, **streams)
+
+
+def finds_nothing_to_do(guard: watch.Watch) -> bool:
+    guard.look()
+    return False
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
@@ -152,7 +161,9 @@ def path_with_grpcurl(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(("tool", "answer"), [("curl", '"status":"open"'), ("grpcurl", '"status": "open"')])
-def test_the_printed_commands_work_when_pasted(terminal: Terminal, path_with_grpcurl: str, tool: str, answer: str):
+def test_the_printed_commands_work_when_pasted(
+    terminal: Terminal, path_with_grpcurl: str, tool: str, answer: str
+) -> None:
     pasted = subprocess.run(
         ["bash", "-c", terminal.printed(tool)],
         cwd=CHECKOUT,
@@ -165,7 +176,7 @@ def test_the_printed_commands_work_when_pasted(terminal: Terminal, path_with_grp
     assert answer in pasted.stdout, pasted
 
 
-def test_the_printed_consumer_shows_the_events_from_the_first_one_on(terminal: Terminal):
+def test_the_printed_consumer_shows_the_events_from_the_first_one_on(terminal: Terminal) -> None:
     ticket_id = open_ticket(terminal, terminal.token())
     consumer = subprocess.Popen(
         ["bash", "-c", f"exec {terminal.printed(f'{Path(sys.executable).parent}/kafka-python')}"],
@@ -185,19 +196,19 @@ def test_the_printed_consumer_shows_the_events_from_the_first_one_on(terminal: T
     assert (event["event_type"], event["sequence"]) == ("ticket_created", 1)
 
 
-def test_a_second_run_in_the_same_folder_is_refused_by_one_line(terminal: Terminal):
+def test_a_second_run_in_the_same_folder_is_refused_by_one_line(terminal: Terminal) -> None:
     refusal = r"error: a stack runs in \S+ already \(process \d+\); [^\n]*RUN_DIR[^\n]*\n"
     assert re.fullmatch(refusal, terminal.refused())
 
 
-def test_a_port_in_use_is_named_before_anything_starts(terminal: Terminal, tmp_path: Path):
+def test_a_port_in_use_is_named_before_anything_starts(terminal: Terminal, tmp_path: Path) -> None:
     other = Terminal(tmp_path / "run", terminal.ports)
     port = terminal.ports.gateway
     assert other.refused() == f"error: port {port} (GATEWAY_PORT) is in use; set GATEWAY_PORT to another\n"
     assert not (tmp_path / "run" / "postgres").exists()
 
 
-def test_two_stacks_run_side_by_side(terminal: Terminal, tmp_path: Path):
+def test_two_stacks_run_side_by_side(terminal: Terminal, tmp_path: Path) -> None:
     with Stack(tmp_path, Ports.free(), parts=["postgres", "kafka"], durable=False) as other:
         with psycopg.connect(other.dsn) as connection:
             assert connection.execute("SELECT to_regnamespace('admin_service')").fetchone() == (None,)
@@ -214,21 +225,21 @@ def test_two_stacks_run_side_by_side(terminal: Terminal, tmp_path: Path):
     assert not orphans.processes_of(tmp_path)
 
 
-def test_whatever_is_killed_is_named_and_comes_back(terminal: Terminal):
+def test_whatever_is_killed_is_named_and_comes_back(terminal: Terminal) -> None:
     token = terminal.token()
     ticket = open_ticket(terminal, token)
     dead = {part: terminal.head_of(part) for part in SUPERVISED}
     for pid in dead.values():
         os.kill(pid, signal.SIGKILL)
     for part in SUPERVISED:
-        wait_for(lambda part=part: f"{part} is ready again" in terminal.output, 30)
+        wait_for(partial(terminal.has_said, f"{part} is ready again"), 30)
         assert f"{part} was killed by SIGKILL; its log is {terminal.run_dir / 'logs' / part}.log" in terminal.output
         assert terminal.head_of(part) != dead[part]
     assert terminal.request("GET", f"/api/v1/tickets/{ticket}", token)[0] == 200
     open_ticket(terminal, token)
 
 
-def test_no_process_outlives_a_killed_supervisor_and_the_next_run_goes_on_with_the_data(terminal: Terminal):
+def test_no_process_outlives_a_killed_supervisor_and_the_next_run_goes_on_with_the_data(terminal: Terminal) -> None:
     token = terminal.token()
     ticket = open_ticket(terminal, token)
     terminal.signal(signal.SIGKILL)
@@ -237,7 +248,7 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_run_goes_on_with_t
     assert terminal.request("GET", f"/api/v1/tickets/{ticket}", token)[0] == 200
 
 
-def test_leftovers_that_did_not_notice_are_ended_by_the_next_run(terminal: Terminal):
+def test_leftovers_that_did_not_notice_are_ended_by_the_next_run(terminal: Terminal) -> None:
     postgres = psutil.Process(terminal.head_of("postgres"))
     # Stopped processes cannot act on the death of the supervisor.
     postgres.suspend()
@@ -247,21 +258,21 @@ def test_leftovers_that_did_not_notice_are_ended_by_the_next_run(terminal: Termi
     assert terminal.head_of("postgres") != postgres.pid
 
 
-def test_ctrl_c_ends_everything(terminal: Terminal):
+def test_ctrl_c_ends_everything(terminal: Terminal) -> None:
     assert terminal.signal(signal.SIGINT) == 0
     assert not orphans.processes_of(terminal.run_dir)
     terminal.ports.check(WORKERS, SUPERVISED)
     assert "did not stop in time" not in terminal.output
 
 
-def test_sigterm_ends_a_start_that_is_under_way(terminal: Terminal):
+def test_sigterm_ends_a_start_that_is_under_way(terminal: Terminal) -> None:
     terminal.begin()
     wait_for(lambda: "postgres is ready" in terminal.output, 20)
     assert terminal.signal(signal.SIGTERM) == 0
     assert not orphans.processes_of(terminal.run_dir)
 
 
-def test_a_part_that_keeps_dying_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_part_that_keeps_dying_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "FIRST_PAUSE_SECONDS", 0.01)
     (tmp_path / "logs").mkdir()
     said: list[str] = []
@@ -272,6 +283,6 @@ def test_a_part_that_keeps_dying_is_given_up(tmp_path: Path, monkeypatch: pytest
             part.start()
         guard = watch.Watch(part, pool, Event(), said.append)
         with pytest.raises(StackError, match=r"fickle died 5 times within 60 s"):
-            wait_for(lambda: bool(guard.look()), 20)
+            wait_for(partial(finds_nothing_to_do, guard), 20)
     assert len(said) == 5
     assert said[-1] == f"fickle ended with exit code 3; its log is {part.log_path}\n    so be it"

@@ -39,7 +39,8 @@ def leaves(node: Node, path: tuple[object, ...] = ()) -> Iterator[tuple[tuple[ob
 
 def api_endpoints(config: Node) -> list[Node]:
     (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == "api")
-    return cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    endpoints: list[Node] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    return endpoints
 
 
 def without_endpoints(config: Node) -> dict[tuple[object, ...], object]:
@@ -48,7 +49,7 @@ def without_endpoints(config: Node) -> dict[tuple[object, ...], object]:
     return dict(leaves(copy))
 
 
-def test_nothing_but_addresses_ports_and_paths_differs(production: Node):
+def test_nothing_but_addresses_ports_and_paths_differs(production: Node) -> None:
     before, after = without_endpoints(production), without_endpoints(localised(production, HERE))
     assert before.keys() == after.keys()
     differing = {path for path in before if before[path] != after[path]}
@@ -58,7 +59,7 @@ def test_nothing_but_addresses_ports_and_paths_differs(production: Node):
     assert differing
 
 
-def test_everything_listens_on_loopback_and_speaks_to_loopback(production: Node):
+def test_everything_listens_on_loopback_and_speaks_to_loopback(production: Node) -> None:
     found = dict(leaves(localised(production, HERE)))
     addresses = {value for path, value in found.items() if path[-2:] == ("socket_address", "address")}
     ports = {value for path, value in found.items() if path[-2:] == ("socket_address", "port_value")}
@@ -66,13 +67,13 @@ def test_everything_listens_on_loopback_and_speaks_to_loopback(production: Node)
     assert ports == {1001, 1002, 1003, 2001, 2002, 2003}
 
 
-def test_no_path_of_the_container_is_left(production: Node):
+def test_no_path_of_the_container_is_left(production: Node) -> None:
     values = {str(value) for _, value in leaves(localised(production, HERE))}
     assert {"/run-dir/identity", "/checkout/generated/nibble.binpb"} <= values
     assert not any(value.startswith("/etc/") for value in values)
 
 
-def test_each_worker_is_an_endpoint_like_the_first_in_production(production: Node):
+def test_each_worker_is_an_endpoint_like_the_first_in_production(production: Node) -> None:
     model = deepcopy(api_endpoints(production)[0])
     endpoints = api_endpoints(localised(production, HERE))
     for endpoint, port in zip(endpoints, HERE.api_ports, strict=True):
@@ -80,7 +81,7 @@ def test_each_worker_is_an_endpoint_like_the_first_in_production(production: Nod
         assert endpoint == model
 
 
-def test_the_production_configuration_itself_is_left_alone(production: Node):
+def test_the_production_configuration_itself_is_left_alone(production: Node) -> None:
     before = deepcopy(production)
     localised(production, HERE)
     assert production == before
@@ -95,7 +96,7 @@ def test_the_production_configuration_itself_is_left_alone(production: Node):
         ("- name: api", "- name: backend", "no longer has the cluster 'api'"),
     ],
 )
-def test_a_change_that_the_devstack_does_not_know_fails_loudly(old: str, new: str, complaint: str):
+def test_a_change_that_the_devstack_does_not_know_fails_loudly(old: str, new: str, complaint: str) -> None:
     text = PRODUCTION_CONFIG.read_text()
     assert old in text
     with pytest.raises(StackError, match=complaint):

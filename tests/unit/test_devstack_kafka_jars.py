@@ -72,7 +72,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.jar")}
 
 
-def test_missing_jars_are_downloaded_and_a_later_start_needs_no_network(repository: Repository):
+def test_missing_jars_are_downloaded_and_a_later_start_needs_no_network(repository: Repository) -> None:
     assert repository.provide() == ["kafka: downloading, 1 of 2 jars, 0 of 0 MB"]
     expected = {"kafka_2.13-4.3.9.jar": b"broker", "kafka-clients-4.3.9.jar": b"clients"}
     assert contents(repository.jars.folder) == expected
@@ -80,21 +80,21 @@ def test_missing_jars_are_downloaded_and_a_later_start_needs_no_network(reposito
     assert repository.provide() == []
 
 
-def test_a_jar_that_was_lost_is_put_back(repository: Repository):
+def test_a_jar_that_was_lost_is_put_back(repository: Repository) -> None:
     repository.provide()
     (repository.jars.folder / "kafka-clients-4.3.9.jar").unlink()
     repository.provide()
     assert len(contents(repository.jars.folder)) == 2
 
 
-def test_another_checkout_takes_them_from_the_shared_cache(repository: Repository, tmp_path: Path):
+def test_another_checkout_takes_them_from_the_shared_cache(repository: Repository, tmp_path: Path) -> None:
     repository.provide()
     other = Jars(repository.lock_file, tmp_path / "other", repository.shared, {})
     other.provide(lambda line: None, threading.Event())
     assert contents(other.folder) == contents(repository.jars.folder)
 
 
-def test_a_jar_with_another_hash_is_refused_by_name(repository: Repository):
+def test_a_jar_with_another_hash_is_refused_by_name(repository: Repository) -> None:
     repository.publish(CLIENTS, b"Clients")
     with pytest.raises(StackError, match=f"^{CLIENTS} is not the pinned jar: its SHA-256 is "):
         repository.provide()
@@ -102,7 +102,7 @@ def test_a_jar_with_another_hash_is_refused_by_name(repository: Repository):
     assert not repository.path_of(CLIENTS, repository.shared).exists()
 
 
-def test_a_damaged_jar_in_the_shared_cache_is_not_used(repository: Repository):
+def test_a_damaged_jar_in_the_shared_cache_is_not_used(repository: Repository) -> None:
     damaged = repository.path_of(KAFKA, repository.shared)
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"brok")
@@ -110,20 +110,20 @@ def test_a_damaged_jar_in_the_shared_cache_is_not_used(repository: Repository):
     assert contents(repository.jars.folder)["kafka_2.13-4.3.9.jar"] == b"broker"
 
 
-def test_a_missing_download_is_one_line_that_names_it(repository: Repository):
+def test_a_missing_download_is_one_line_that_names_it(repository: Repository) -> None:
     repository.path_of(CLIENTS, repository.files).unlink()
     with pytest.raises(StackError, match=f"^could not download {CLIENTS} .*check the network and start again$"):
         repository.provide()
 
 
-def test_a_new_lock_file_replaces_the_jars_of_the_old_one(repository: Repository):
+def test_a_new_lock_file_replaces_the_jars_of_the_old_one(repository: Repository) -> None:
     repository.provide()
     repository.pin({KAFKA: b"broker"})
     repository.provide()
     assert contents(repository.jars.folder) == {"kafka_2.13-4.3.9.jar": b"broker"}
 
 
-def test_a_stop_ends_the_downloads(repository: Repository):
+def test_a_stop_ends_the_downloads(repository: Repository) -> None:
     stopping = threading.Event()
     stopping.set()
     with pytest.raises(StackStopped):
@@ -131,12 +131,12 @@ def test_a_stop_ends_the_downloads(repository: Repository):
 
 
 @pytest.mark.parametrize("line", ["a:b:1 12", "a:b 1 " + "0" * 64, "a:b:../1 1 " + "0" * 64])
-def test_a_malformed_lock_file_is_refused(line: str):
+def test_a_malformed_lock_file_is_refused(line: str) -> None:
     with pytest.raises(StackError, match="a line that is no jar"):
         Jar.parse(line)
 
 
-def test_the_lock_file_pins_one_consistent_kafka():
+def test_the_lock_file_pins_one_consistent_kafka() -> None:
     jars = read_lock(LOCK_FILE)
     versions = {jar.coordinates.split(":")[2] for jar in jars if jar.coordinates.startswith("org.apache.kafka:")}
     assert versions == {kafka_version(jars)}

@@ -11,22 +11,22 @@ from devstack.ports import Ports
 PARTS = ("postgres", "kafka", "migrate", "api", "relay", "gateway")
 
 
-def test_unset_and_empty_settings_mean_the_usual_ports():
+def test_unset_and_empty_settings_mean_the_usual_ports() -> None:
     assert Ports.from_env({"KAFKA_PORT": ""}) == Ports(gateway=8080, grpc=50051, kafka=9092, metrics=9464)
 
 
-def test_each_setting_moves_its_own_port():
+def test_each_setting_moves_its_own_port() -> None:
     env = {"GATEWAY_PORT": "1", "GRPC_PORT": "2", "KAFKA_PORT": "3", "METRICS_PORT": "65535"}
     assert Ports.from_env(env) == Ports(gateway=1, grpc=2, kafka=3, metrics=65535)
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "http", "80.0", " "])
-def test_what_is_no_port_number_is_refused_by_name(text: str):
+def test_what_is_no_port_number_is_refused_by_name(text: str) -> None:
     with pytest.raises(StackError, match=r"^GRPC_PORT is"):
         Ports.from_env({"GRPC_PORT": text})
 
 
-def test_every_worker_has_its_ports_and_the_relay_the_last_one():
+def test_every_worker_has_its_ports_and_the_relay_the_last_one() -> None:
     claims = dict(Ports().claims(2, PARTS))
     assert claims == {
         "GATEWAY_PORT": 8080,
@@ -39,16 +39,16 @@ def test_every_worker_has_its_ports_and_the_relay_the_last_one():
     }
 
 
-def test_a_part_that_is_left_out_claims_no_port():
+def test_a_part_that_is_left_out_claims_no_port() -> None:
     assert dict(Ports().claims(1, ["postgres", "kafka"])) == {"KAFKA_PORT": 9092}
 
 
-def test_a_port_that_two_settings_name_is_refused():
+def test_a_port_that_two_settings_name_is_refused() -> None:
     with pytest.raises(StackError, match=r"port 9465 is both GRPC_PORT and METRICS_PORT \+ 1; set one"):
         Ports(grpc=9464 + 1).check(1, ["relay", "api"])
 
 
-def test_a_port_with_a_listener_is_refused_by_number_and_setting():
+def test_a_port_with_a_listener_is_refused_by_number_and_setting() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(StackError) as refusal:
@@ -57,5 +57,5 @@ def test_a_port_with_a_listener_is_refused_by_number_and_setting():
     Ports(kafka=port).check(1, ["kafka"])
 
 
-def test_free_ports_do_not_overlap():
+def test_free_ports_do_not_overlap() -> None:
     Ports.free(workers=8).check(8, PARTS)
