@@ -1,4 +1,4 @@
-"""The command line: `run`, `token`, `keys` and `lock-kafka`."""
+"""The command line: `run`, `token`, `keys`, `fetch-kafka` and `lock-kafka`."""
 
 import argparse
 import os
@@ -58,6 +58,15 @@ def keys(arguments: argparse.Namespace) -> None:
     print(InsecureDevelopmentIdentity.create(_run_dir(os.environ) / "identity").jwks_file)
 
 
+def fetch_kafka(arguments: argparse.Namespace) -> None:
+    """Downloads and verifies Kafka's jars where they are missing, so that no later start has to."""
+    from threading import Event
+
+    from devstack.kafka_jars import Jars
+
+    Jars().provide(print, Event())
+
+
 def lock_kafka(arguments: argparse.Namespace) -> None:
     """Pins the jars of the newest Kafka of the series."""
     from devstack.kafka_jars import write_lock
@@ -80,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     token_parser.add_argument("--sub", metavar="UUID", help="the caller; a new one by default")
     token_parser.set_defaults(command=token)
     commands.add_parser("keys", help="make the development signing key").set_defaults(command=keys)
+    commands.add_parser("fetch-kafka", help="download Kafka's jars").set_defaults(command=fetch_kafka)
     commands.add_parser("lock-kafka", help="pin the newest Kafka again").set_defaults(command=lock_kafka)
     return parser
 

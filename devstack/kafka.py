@@ -105,7 +105,8 @@ class Kafka:
     def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [*self._java(), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
-        command += ["--cluster-id", cluster_id, "--config", str(self._settings)]
+        # In one word: an id may begin with a hyphen.
+        command += [f"--cluster-id={cluster_id}", "--config", str(self._settings)]
         result = subprocess.run(launcher(command), capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise StackError(f"formatting Kafka's log folder failed:\n{result.stdout}{result.stderr}".strip())

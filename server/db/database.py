@@ -16,6 +16,7 @@ R = TypeVar("R")
 
 
 CONNECT_TIMEOUT_SECONDS = 3
+RECONNECT_SECONDS = 2.0
 
 
 class StatementFailed(Exception):
@@ -59,6 +60,9 @@ class Database:
             max_size=limits.size,
             max_waiting=limits.max_waiting,
             timeout=limits.timeout,
+            # The pool doubles its pause between attempts to connect as long as it tries; a new round, which the next
+            # call begins, starts with a short one, so that PostgreSQL is found soon after it is back.
+            reconnect_timeout=RECONNECT_SECONDS,
             connection_class=AsyncConnection[tuple[Any, ...]],
             kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "options": _session(limits)},
             open=False,

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from devstack.service import is_serving
 from devstack.stack import PARTS
-from tests.system.doors import OK, Door
+from tests.fault.api_process import ApiProcess
+from tests.fault.load import takes_many_at_once
 from tests.system.stage import Stage, stage_of
-from tests.system.vocabulary import as_customer, eventually
+from tests.system.vocabulary import eventually
 
 
 @pytest.fixture(scope="session")
@@ -18,16 +20,22 @@ def whole_stage(request: pytest.FixtureRequest) -> Stage:
 
 @pytest.fixture
 def stage(whole_stage: Stage) -> Iterator[Stage]:
-    """The real system; what a test has killed and left dead is started again."""
+    """The real system; what a test has killed and left dead is started again, and then at work again."""
     yield whole_stage
-    parts = [whole_stage.stack.part(name) for name in PARTS]
-    dead = [part for part in parts if not part.program.one_shot and not part.is_alive()]
-    for part in dead:
-        part.start()
-    if dead:
-        eventually(lambda: all(is_at_ease(door) for door in whole_stage.doors), 20)
+    for part in (whole_stage.stack.part(name) for name in PARTS):
+        if not part.program.one_shot and not part.is_alive():
+            part.start()
+    eventually(lambda: all(takes_many_at_once(door) for door in whole_stage.doors), 20)
 
 
-def is_at_ease(door: Door) -> bool:
-    """Whether many calls go well: a worker has several connections to PostgreSQL, each of which may be a dead one."""
-    return all(door.call("ListMyTickets", as_customer()).code == OK for _ in range(20))
+@pytest.fixture
+def api(stage: Stage) -> Iterator[ApiProcess]:
+    """An API process of its own, serving."""
+    started = ApiProcess(stage)
+    try:
+        eventually(lambda: is_serving(started.port), 20)
+        yield started
+    finally:
+        started.door.close()
+        started.process.kill()
+        started.process.wait()

@@ -102,6 +102,13 @@ def until_enough(doors: Sequence[Door]) -> Work:
     return work
 
 
+def takes_many_at_once(door: Door) -> bool:
+    """Whether many creates at once all go well: a worker has several connections to PostgreSQL, each maybe dead."""
+    ledger, owner = Ledger(), as_customer()
+    with ThreadPoolExecutor(20) as pool:
+        return all(answer.code == OK for answer in pool.map(lambda _: ledger.create(door, owner), range(40)))
+
+
 def all_are_published(stage: Stage, within: float = 30.0) -> None:
     """Waits until every event in the database is marked published."""
     unsent = "SELECT count(*) FROM admin_service.ticket_events WHERE published_at IS NULL AND NOT is_internal"

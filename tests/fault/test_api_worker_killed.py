@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import httpx
 import psutil
 
 from devstack.service import is_serving
@@ -31,6 +32,11 @@ def serves(stage: Stage, number: int) -> bool:
     return is_serving(stage.stack.ports.grpc + number)
 
 
+def has_work(stage: Stage, number: int) -> bool:
+    """Whether the gateway has sent that worker calls since it started."""
+    return "nibble_calls_total{" in httpx.get(stage.stack.metrics_urls[number], trust_env=False).text
+
+
 def creates_with_retries(stage: Stage) -> Work:
     """Work: until told that it is enough, creates a ticket and tries again with the same key until it has it."""
 
@@ -56,6 +62,7 @@ def test_acknowledged_creates_exist_once_whichever_worker_is_killed(stage: Stage
             victim.wait(5)
             eventually(partial(serves, stage, number), RESTART_SECONDS)
             assert shift.ledger.codes[OK] > before + 20, "the other worker did not go on"
+            eventually(partial(has_work, stage, number), RESTART_SECONDS)
         shift.wait_for(OK, 100)
         shift.enough.set()
         ledger = shift.finish()

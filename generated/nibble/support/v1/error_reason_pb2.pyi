@@ -45,8 +45,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         }
     """
     REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 3
-    """The request is larger than the configured limit, 1 MiB by default. Code `RESOURCE_EXHAUSTED` (HTTP 413), raised by the
-    gateway and the service.
+    """The request is larger than the configured limit, 1 MiB by default, or its headers are larger than 16 KiB. Code
+    `RESOURCE_EXHAUSTED` (HTTP 413), raised by the gateway, which answers too large headers with HTTP 431, and the service.
 
         {
           "reason": "REQUEST_TOO_LARGE",
@@ -266,8 +266,8 @@ path that is not text. Code `INVALID_ARGUMENT` (HTTP 400), raised by the gateway
     }
 """
 REQUEST_TOO_LARGE: ErrorReason.ValueType  # 3
-"""The request is larger than the configured limit, 1 MiB by default. Code `RESOURCE_EXHAUSTED` (HTTP 413), raised by the
-gateway and the service.
+"""The request is larger than the configured limit, 1 MiB by default, or its headers are larger than 16 KiB. Code
+`RESOURCE_EXHAUSTED` (HTTP 413), raised by the gateway, which answers too large headers with HTTP 431, and the service.
 
     {
       "reason": "REQUEST_TOO_LARGE",

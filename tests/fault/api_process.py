@@ -1,0 +1,31 @@
+"""One more API process of the running stack, for what must not be done to the stack's own."""
+
+import os
+import subprocess
+import sys
+
+from devstack.part import CHECKOUT, launcher
+from devstack.ports import LOOPBACK, free_port
+from tests.system.doors import Grpc
+from tests.system.stage import Stage
+
+GRACE_SECONDS = 4.0
+
+
+class ApiProcess:
+    """One more API process of the same stack, and a door to it."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.port = free_port()
+        env = {
+            **os.environ,
+            **stage.stack.service_env(),
+            "API_WORKERS": "1",
+            "METRICS_PORT": "0",
+            "GRPC_PORT": str(self.port),
+            "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
+        }
+        with (stage.stack.logs / "second-api.log").open("ab") as log:
+            command = launcher([sys.executable, "-m", "server", "api"])
+            self.process = subprocess.Popen(command, env=env, cwd=CHECKOUT, stdout=log, stderr=log)
+        self.door = Grpc("gRPC on a port of its own", f"{LOOPBACK}:{self.port}", stage.mint)
