@@ -181,6 +181,8 @@ def test_the_printed_consumer_shows_the_events_from_the_first_one_on(terminal: T
     consumer = subprocess.Popen(
         ["bash", "-c", f"exec {terminal.printed(f'{Path(sys.executable).parent}/kafka-python')}"],
         cwd=CHECKOUT,
+        # A line at a time, as at a terminal.
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
     )
