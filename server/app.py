@@ -92,13 +92,13 @@ def run_relay(settings: Settings) -> int:
 
 
 def _end_within(seconds: float) -> None:
-    """End the process even where the Kafka client blocks, as it does while no broker answers.
+    """End the process even where a client blocks: Kafka's while no broker answers, the database's while that is frozen.
 
     Nothing is lost by that: what was not marked as published is sent again.
     """
 
     def end() -> None:
-        _log.warning("ended without waiting for Kafka", grace_seconds=seconds)
+        _log.warning("ended without waiting for Kafka and the database", grace_seconds=seconds)
         os._exit(0)
 
     timer = threading.Timer(seconds, end)
@@ -131,6 +131,8 @@ def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:
 
 
 async def _serve_api(settings: Settings, *, until_stdin_closes: bool) -> None:
+    # Several workers write to one log.
+    structlog.contextvars.bind_contextvars(port=settings.grpc_port)
     asked = _stop_requests(until_stdin_closes=until_stdin_closes)
     keys = _keys(settings)
     database = _database(settings)
@@ -142,7 +144,7 @@ async def _serve_api(settings: Settings, *, until_stdin_closes: bool) -> None:
         stack.push_async_callback(server.stop, settings.shutdown_grace_seconds)
         await stack.enter_async_context(_background(keys.keep_fresh()))
         await stack.enter_async_context(_background(_report_ready(server, database)))
-        _log.info("listening", host=settings.grpc_host, port=settings.grpc_port)
+        _log.info("listening", host=settings.grpc_host)
         await asked.wait()
         _log.info("stopping", grace_seconds=settings.shutdown_grace_seconds)
     _log.info("stopped")

@@ -24,7 +24,7 @@ LARGEST_KEY_SET = 1_000_000
 _log = logging.getLogger("nibble.auth")
 _SCHEME = "bearer "
 
-_ALGORITHM_OF: dict[tuple[object, object], str] = {
+_ALGORITHM_OF: dict[tuple[str, str | None], str] = {
     ("EC", "P-256"): "ES256",
     ("RSA", None): "RS256",
     ("OKP", "Ed25519"): "EdDSA",
@@ -85,28 +85,38 @@ class KeySet:
 def _parse(document: bytes) -> dict[str, jwt.PyJWK]:
     """The usable keys of a set. Raises ValueError where there is none."""
     try:
-        found = json.loads(document)["keys"]
-        parsed = [(entry["kid"], _key(entry)) for entry in found if _usable(entry)]
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a JSON Web Key Set: {error}") from error
-    keys = {kid: key for kid, key in parsed if key is not None}
+        found = list(json.loads(document)["keys"])
+    except (TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"not a JSON Web Key Set: {error!r}") from error
+    keys = {kid: key for kid, key in map(_key, found) if key is not None}
     if not keys:
         raise ValueError("the key set holds no key with a kid that signs by ES256, RS256 or EdDSA")
     return keys
 
 
-def _usable(entry: Mapping[str, Any]) -> bool:
-    """Whether the key has a name, and is for signing in one of the three ways. Others may stand beside it."""
-    kind = (entry.get("kty"), entry.get("crv"))
-    fits = entry.get("alg", _ALGORITHM_OF.get(kind)) == _ALGORITHM_OF.get(kind, "none")
-    return "kid" in entry and fits and entry.get("use", "sig") == "sig"
+def _key(entry: Any) -> tuple[str, jwt.PyJWK | None]:  # noqa: ANN401 - whatever JSON holds
+    """One key of a set by its name; None where it has none, or is not for signing in one of the three ways.
+
+    Keys for other uses may stand beside, and one odd entry must not spoil the others.
+    """
+    match entry:
+        case {"kid": str(kid), "kty": str(kind)}:
+            algorithm = _ALGORITHM_OF.get((kind, _text(entry.get("crv"))))
+            fits = entry.get("alg", algorithm) == algorithm and entry.get("use", "sig") == "sig"
+            return kid, _parsed(entry) if algorithm and fits else None
+        case _:
+            return "", None
 
 
-def _key(entry: Mapping[str, Any]) -> jwt.PyJWK | None:
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _parsed(entry: Mapping[str, Any]) -> jwt.PyJWK | None:
     try:
         return jwt.PyJWK(dict(entry))
-    except jwt.PyJWTError as error:
-        _log.warning("a key of the key set is passed over: %s", error)
+    except (jwt.PyJWTError, TypeError, ValueError) as error:
+        _log.warning("a key of the key set is passed over: %r", error)
         return None
 
 

@@ -17,6 +17,7 @@ import structlog
 _log = structlog.stdlib.get_logger("nibble.processes")
 
 POLL_SECONDS = 0.2
+SHORTEST_BACKOFF = 0.2
 LONGEST_BACKOFF = 10.0
 # A worker that lived this long had started well; its next start is not delayed.
 HEALTHY_SECONDS = 30.0
@@ -51,12 +52,12 @@ class Worker:
             return None
         code = self._process.poll()
         if code is not None:
-            self._plan_restart()
+            self._plan_restart(code)
         return code
 
-    def _plan_restart(self) -> None:
-        lived = time.monotonic() - self._started
-        self._backoff = 0.2 if lived > HEALTHY_SECONDS else min(max(0.2, self._backoff * 2), LONGEST_BACKOFF)
+    def _plan_restart(self, code: int) -> None:
+        well = code == 0 or time.monotonic() - self._started > HEALTHY_SECONDS
+        self._backoff = SHORTEST_BACKOFF if well else min(max(SHORTEST_BACKOFF, self._backoff * 2), LONGEST_BACKOFF)
         self._start_at = time.monotonic() + self._backoff
         self._process = None
 
@@ -101,7 +102,10 @@ def _watch(workers: list[Worker], stop: threading.Event) -> int:
             code = worker.watch()
             if code is None:
                 continue
-            _log.error("worker died", worker=worker.number, exit_code=code)
+            if code == 0:
+                _log.info("worker ended; starting it again", worker=worker.number)
+            else:
+                _log.error("worker died; starting it again", worker=worker.number, exit_code=code)
             # At a first start the settings are wrong. Later something else is, for now, and the other workers go on.
             if code == CANNOT_START and worker.starts == 1:
                 return CANNOT_START

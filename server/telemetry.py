@@ -55,12 +55,18 @@ def configure_logging(level: str, form: str) -> None:
     logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
     for name, least in _QUIETER.items():
         logging.getLogger(name).setLevel(max(least, _LEVELS[level]))
+    sys.unraisablehook = _log_unraisable
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def _log_unraisable(what: "sys.UnraisableHookArgs") -> None:
+    """An exception that nobody can catch, such as one in a finalizer, as a line like any other."""
+    logging.getLogger("nibble").warning("exception ignored in %r: %r", what.object, what.exc_value)
 
 
 def _without_internals(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

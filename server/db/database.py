@@ -17,6 +17,7 @@ R = TypeVar("R")
 
 CONNECT_TIMEOUT_SECONDS = 3
 RECONNECT_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
 
 
 class StatementFailed(Exception):
@@ -43,16 +44,17 @@ class Database:
     """Runs compiled statements, each its own transaction, prepared and with binary results.
 
     Raises, from every method:
-        Overloaded: the queue for a connection is full.
-        DependencyUnavailable: PostgreSQL can't be reached, or no connection came free in time.
+        Overloaded: no connection came free in time, or the queue for one is full, while all of them work.
+        DependencyUnavailable: PostgreSQL can't be reached.
         DeadlineExceeded: PostgreSQL stopped the statement at the statement timeout.
         StatementFailed: anything else that PostgreSQL refused.
     """
 
     def __init__(self, dsn: str, limits: PoolLimits) -> None:
         self._dsn = dsn
-        self._calls = 0
-        self._most_calls = limits.size + limits.max_waiting
+        self._size = limits.size
+        self._working = 0
+        """Calls that hold a connection."""
         self._check: asyncio.Task[None] | None = None
         self._pool = AsyncConnectionPool(
             dsn,
@@ -74,8 +76,8 @@ class Database:
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._pool.close()
+        """Close every connection, waiting little for those that do not answer."""
+        await self._pool.close(timeout=CLOSE_SECONDS)
 
     async def problem(self) -> str | None:
         """What keeps this database from being worked with, in words; None where nothing does.
@@ -97,17 +99,19 @@ class Database:
         self, statement: Statement, values: Mapping[str, object], make: Callable[[tuple[Any, ...]], R]
     ) -> list[R]:
         """Every row of the result, each through `make`."""
-        self._calls += 1
         try:
             async with self._pool.connection() as connection:
-                cursor = connection.cursor(binary=True)
-                await cursor.execute(statement.sql, statement.bind(values), prepare=True)
-                return [make(row) for row in await cursor.fetchall()]
-        except TooManyRequests as error:
-            # Calls that gave up keep their place in the pool's queue as long as no connection comes back: a full queue
-            # without that many calls under way is a database that does not answer.
-            raise Overloaded if self._calls > self._most_calls else DependencyUnavailable from error
-        except (PoolTimeout, PoolClosed) as error:
+                self._working += 1
+                try:
+                    cursor = connection.cursor(binary=True)
+                    await cursor.execute(statement.sql, statement.bind(values), prepare=True)
+                    return [make(row) for row in await cursor.fetchall()]
+                finally:
+                    self._working -= 1
+        except (TooManyRequests, PoolTimeout) as error:
+            # The pool says the same where there are no connections to be had and where all of them are busy.
+            raise Overloaded if self._working >= self._size else DependencyUnavailable from error
+        except PoolClosed as error:
             raise DependencyUnavailable from error
         except errors.QueryCanceled as error:
             raise DeadlineExceeded from error
@@ -116,8 +120,6 @@ class Database:
             raise DependencyUnavailable from error
         except psycopg.Error as error:
             raise StatementFailed(error) from None
-        finally:
-            self._calls -= 1
 
     def _drop_dead_connections(self) -> None:
         """Test the idle connections in the background: after a restart of PostgreSQL each would cost one more call."""

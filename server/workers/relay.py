@@ -72,8 +72,11 @@ class Relay:
         """Work until stopped; each failure is logged, and the work starts over after a pause."""
         while not self._stop.is_set():
             try:
-                with self._database() as connection, self._producer() as producer:
-                    self._work(connection, producer)
+                with self._database() as connection:
+                    # Before Kafka is looked for: while it is away the backlog is what an operator wants to know.
+                    self._measure_backlog(connection)
+                    with self._producer() as producer:
+                        self._work(connection, producer)
             except psycopg.Error as error:
                 self._pause_after("the database does not answer as it should", error)
             except KafkaError as error:

@@ -122,13 +122,13 @@ async def test_a_statement_is_stopped_at_its_timeout(dsn: str) -> None:
         assert (await move(desk, ticket, "resolved")).version == 2
 
 
-async def test_a_call_that_gets_no_connection_in_time_is_unavailable(dsn: str) -> None:
+async def test_a_call_that_gets_no_connection_in_time_while_all_of_them_work_is_refused_as_overload(dsn: str) -> None:
     async with Desk.at(dsn, PoolLimits(size=1, timeout=QUICK)) as desk:
         ticket = await open_ticket(desk)
         async with locked(desk, ticket):
             first = asyncio.create_task(move(desk, ticket, "resolved"))
             await until_waiting(desk)
-            with pytest.raises(DependencyUnavailable):
+            with pytest.raises(Overloaded):
                 await look_at(desk, ticket)
         assert (await first).status == "resolved"
 
