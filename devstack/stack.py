@@ -146,6 +146,8 @@ class Stack:
             "PAGE_TOKEN_KEY": secret(identity / "page-token-key"),
             "LOG_FORMAT": "json",
             # Within the time that the whole stack takes to stop.
+            # Ctrl-C stops the gateway too: no caller is left to be spared a refusal.
+            "SHUTDOWN_DELAY_SECONDS": "0",
             "SHUTDOWN_GRACE_SECONDS": "5",
             **self._env,
         }

@@ -118,9 +118,8 @@ def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:
     if settings.api_workers > 1:
         from server.processes import run_workers
 
-        return run_workers(
-            settings.api_workers, settings.grpc_port, settings.metrics_port, settings.shutdown_grace_seconds
-        )
+        patience = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds
+        return run_workers(settings.api_workers, settings.grpc_port, settings.metrics_port, patience)
     import uvloop
 
     # gRPC's core writes lines of its own form, to no one's use but its developers'; it reads this when it is loaded.
@@ -141,12 +140,16 @@ async def _serve_api(settings: Settings, *, until_stdin_closes: bool) -> None:
         stack.push_async_callback(database.close)
         server = _api_server(settings, _collaborators(settings, database), _boundary(settings, keys))
         await server.start()
-        stack.push_async_callback(server.stop, settings.shutdown_grace_seconds)
+        stack.push_async_callback(server.stop, settings.shutdown_delay_seconds, settings.shutdown_grace_seconds)
         await stack.enter_async_context(_background(keys.keep_fresh()))
         await stack.enter_async_context(_background(_report_ready(server, database)))
         _log.info("listening", host=settings.grpc_host)
         await asked.wait()
-        _log.info("stopping", grace_seconds=settings.shutdown_grace_seconds)
+        _log.info(
+            "stopping",
+            delay_seconds=settings.shutdown_delay_seconds,
+            grace_seconds=settings.shutdown_grace_seconds,
+        )
     _log.info("stopped")
 
 

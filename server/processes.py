@@ -78,10 +78,11 @@ class Worker:
             self._process.wait()
 
 
-def run_workers(count: int, grpc_port: int, metrics_port: int, grace: float) -> int:
+def run_workers(count: int, grpc_port: int, metrics_port: int, patience: float) -> int:
     """Run `count` API processes until SIGTERM or SIGINT; returns the exit code for this process.
 
-    Worker i listens on `grpc_port` + i and, unless `metrics_port` is 0, serves metrics on `metrics_port` + i.
+    The workers have `patience` seconds to stop in, and a little more. Worker i listens on `grpc_port` + i and, unless
+    `metrics_port` is 0, serves metrics on `metrics_port` + i.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,7 +91,7 @@ def run_workers(count: int, grpc_port: int, metrics_port: int, grace: float) -> 
     code = _watch(workers, stop)
     for worker in workers:
         worker.ask_to_stop()
-    deadline = time.monotonic() + grace + 2
+    deadline = time.monotonic() + patience + 2
     for worker in workers:
         worker.end(deadline - time.monotonic())
     return code

@@ -17,8 +17,6 @@ from server.api.comments import CommentServicer
 from server.api.tickets import TicketServicer
 from server.usecases.collaborators import Collaborators
 
-# A little longer than a gateway that checks every second needs to see NOT_SERVING.
-LAME_DUCK_SECONDS = 1.5
 # What the last answers get to reach their callers.
 FLUSH_SECONDS = 0.3
 TICKET_SERVICE: ServiceDescriptor = ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"]
@@ -69,16 +67,15 @@ class ApiServer:
         for name in ("", *(service.full_name for service in SERVICES)):
             await self._health.set(name, status)
 
-    async def stop(self, grace: float) -> None:
-        """Report NOT_SERVING, soon take no more calls, and be done within `grace` seconds with those in flight.
+    async def stop(self, delay: float, grace: float) -> None:
+        """Report NOT_SERVING, after `delay` seconds take no more calls, and give those in flight `grace` seconds.
+
+        The delay is for gateways, which send calls until their next health check; those are answered as ever.
 
         It takes no longer than they do: somebody who watches the health service would hold gRPC's own stop to the end.
         """
         await self._health.enter_graceful_shutdown()
-        # Until the gateway's next health check, calls still come here; they are answered as ever.
-        lame = min(LAME_DUCK_SECONDS, grace / 3)
-        await asyncio.sleep(lame)
-        grace -= lame
+        await asyncio.sleep(delay)
         stopping = asyncio.create_task(self._server.stop(grace))
         await self._boundary.drain(max(0.0, grace - FLUSH_SECONDS))
         await self._server.stop(FLUSH_SECONDS)

@@ -23,6 +23,7 @@ class ApiProcess:
             "API_WORKERS": "1",
             "METRICS_PORT": "0",
             "GRPC_PORT": str(self.port),
+            "SHUTDOWN_DELAY_SECONDS": "0",
             "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
         }
         with (stage.stack.logs / "second-api.log").open("ab") as log:

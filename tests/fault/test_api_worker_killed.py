@@ -6,8 +6,16 @@ import httpx
 import psutil
 
 from devstack.service import is_serving
-from tests.fault.load import RETRY_PAUSE_SECONDS, Shift, Work, all_are_published, at_work, deliveries_of
-from tests.system.doors import OK, RESOURCE_EXHAUSTED, UNAVAILABLE
+from tests.fault.load import (
+    RETRY_PAUSE_SECONDS,
+    Shift,
+    Work,
+    all_are_published,
+    at_work,
+    deliveries_of,
+    until_enough,
+)
+from tests.system.doors import OK, UNAVAILABLE
 from tests.system.stage import WORKERS, Stage
 from tests.system.vocabulary import as_customer, dice, eventually, new_id
 
@@ -68,13 +76,28 @@ def test_acknowledged_creates_exist_once_whichever_worker_is_killed(stage: Stage
         ledger = shift.finish()
 
     print(f"answers by code: {dict(ledger.codes)}")  # noqa: T201
-    # RESOURCE_EXHAUSTED is the gateway's when more calls than its retry budget allows would have to be tried again.
-    assert ledger.codes.keys() <= {OK, UNAVAILABLE, RESOURCE_EXHAUSTED}
+    assert ledger.codes.keys() <= {OK, UNAVAILABLE}
     owners = list({ticket["user_id"] for ticket in ledger.tickets})
     rows = stage.query("SELECT id FROM admin_service.support_tickets WHERE user_id = ANY(%s::uuid[])", owners)
     assert sorted(str(row[0]) for row in rows) == sorted(ticket["id"] for ticket in ledger.tickets)
     all_are_published(stage)
     deliveries_of(stage, ledger)
+
+
+def test_workers_that_are_restarted_one_after_the_other_cost_no_caller_a_call(stage: Stage) -> None:
+    with at_work(CALLERS, until_enough([stage.rest, stage.grpc])) as shift:
+        for number in range(WORKERS):
+            shift.wait_for(OK, 50)
+            ending = worker(stage, number)
+            assert ending is not None
+            ending.terminate()
+            ending.wait(10)
+            eventually(partial(serves, stage, number), RESTART_SECONDS)
+            eventually(partial(has_work, stage, number), RESTART_SECONDS)
+        shift.wait_for(OK, 50)
+        shift.enough.set()
+        ledger = shift.finish()
+    assert ledger.codes.keys() == {OK}
 
 
 def test_with_no_worker_left_the_gateway_says_so_and_when_to_try_again(stage: Stage) -> None:

@@ -2,12 +2,21 @@
 
 from statistics import median
 
+import httpx
+
 from tests.fault.load import Ledger, all_are_published, deliveries_of
 from tests.system.doors import OK
 from tests.system.stage import Stage
-from tests.system.vocabulary import as_agent, as_customer, assign, move
+from tests.system.vocabulary import as_agent, as_customer, assign, eventually, move
 
 CREATES = 150
+
+
+def backlog(stage: Stage) -> float:
+    """How many unsent events the relay's metrics tell of."""
+    text = httpx.get(stage.stack.metrics_urls[-1], trust_env=False).text
+    (line,) = (line for line in text.splitlines() if line.startswith("nibble_relay_backlog_events "))
+    return float(line.split()[1])
 
 
 def creates(stage: Stage) -> Ledger:
@@ -31,6 +40,7 @@ def test_calls_go_on_without_kafka_and_their_events_arrive_in_order_when_it_is_b
     # A relay that starts meanwhile waits for Kafka, rather than give up.
     relay.kill()
     relay.start()
+    eventually(lambda: backlog(stage) >= CREATES)
     kafka.start()
 
     print(f"medians: {median(with_kafka.seconds):.4f} s and {median(without.seconds):.4f} s")  # noqa: T201

@@ -61,7 +61,9 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
     folder = Path(tempfile.mkdtemp(prefix="nibble-"))
     try:
         # Durable: tests kill PostgreSQL and count what is left.
-        with Stack(folder, Ports.free(WORKERS), workers=WORKERS, durable=True) as stack, ExitStack() as cleanup:
+        # As in production, a worker that stops goes on until the gateway has seen it.
+        env = {"SHUTDOWN_DELAY_SECONDS": "3"}
+        with Stack(folder, Ports.free(WORKERS), workers=WORKERS, env=env) as stack, ExitStack() as cleanup:
             yield _open(stack, cleanup)
     finally:
         _tidy(folder, keep_logs=session.testsfailed > 0)

@@ -227,4 +227,5 @@ def test_data_outlives_its_container() -> None:
 def test_a_container_is_given_the_time_to_drain() -> None:
     for service in OURS.values():
         settings = read_settings(Role(service["command"][0]), {k: str(v) for k, v in service["environment"].items()})
-        assert int(service["stop_grace_period"].removesuffix("s")) > settings.shutdown_grace_seconds
+        patience = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds
+        assert int(service["stop_grace_period"].removesuffix("s")) > patience

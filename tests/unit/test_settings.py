@@ -37,6 +37,7 @@ DEFAULTS = {
     "db_pool_max_waiting": 200,
     "db_pool_timeout_seconds": 3,
     "max_request_bytes": 1024 * 1024,
+    "shutdown_delay_seconds": 3,
     "shutdown_grace_seconds": 10,
 }
 NEEDED = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "JWT_ISSUER", "JWT_AUDIENCE", "JWKS_FILE", "PAGE_TOKEN_KEY"}
@@ -78,6 +79,7 @@ def test_what_is_needed_is_read_as_it_stands() -> None:
         ("REOPEN_ON_COMMENT", "true", True),
         ("DEFAULT_DEADLINE_SECONDS", "0.5", 0.5),
         ("DB_POOL_SIZE", "1", 1),
+        ("SHUTDOWN_DELAY_SECONDS", "0", 0),
         ("SHUTDOWN_GRACE_SECONDS", "0", 0),
         ("GRPC_HOST", "0.0.0.0", "0.0.0.0"),  # noqa: S104
     ],
@@ -99,6 +101,7 @@ NUMBERS = {
     "DB_POOL_MAX_WAITING": ["0", "x"],
     "DB_POOL_TIMEOUT_SECONDS": ["0", "nan", "x"],
     "MAX_REQUEST_BYTES": ["0", "1023", "x"],
+    "SHUTDOWN_DELAY_SECONDS": ["-1", "nan", "x"],
     "SHUTDOWN_GRACE_SECONDS": ["-1", "nan", "x"],
 }
 WORDS = {
