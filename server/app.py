@@ -140,33 +140,44 @@ async def _serve_api(settings: Settings, *, until_stdin_closes: bool) -> None:
         stack.push_async_callback(database.close)
         server = _api_server(settings, _collaborators(settings, database), _boundary(settings, keys))
         await server.start()
-        stack.push_async_callback(server.stop, settings.shutdown_delay_seconds, settings.shutdown_grace_seconds)
+        stack.push_async_callback(_stop, server, settings, asked)
         await stack.enter_async_context(_background(keys.keep_fresh()))
         await stack.enter_async_context(_background(_report_ready(server, database)))
         _log.info("listening", host=settings.grpc_host)
-        await asked.wait()
-        _log.info(
-            "stopping",
-            delay_seconds=settings.shutdown_delay_seconds,
-            grace_seconds=settings.shutdown_grace_seconds,
-        )
+        await asked.event.wait()
     _log.info("stopped")
 
 
-def _stop_requests(*, until_stdin_closes: bool) -> asyncio.Event:
-    asked = asyncio.Event()
+class _StopRequest:
+    """Whether this process was asked to stop, and whether it has lost its parent."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.orphaned = False
+
+
+def _stop_requests(*, until_stdin_closes: bool) -> _StopRequest:
+    asked = _StopRequest()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
+        loop.add_signal_handler(number, asked.event.set)
     if until_stdin_closes:
         loop.add_reader(sys.stdin.fileno(), _on_stdin, loop, asked)
     return asked
 
 
-def _on_stdin(loop: asyncio.AbstractEventLoop, asked: asyncio.Event) -> None:
+def _on_stdin(loop: asyncio.AbstractEventLoop, asked: _StopRequest) -> None:
     if not os.read(sys.stdin.fileno(), 1024):
         loop.remove_reader(sys.stdin.fileno())
-        asked.set()
+        asked.orphaned = True
+        asked.event.set()
+
+
+async def _stop(server: "ApiServer", settings: Settings, asked: _StopRequest) -> None:
+    # A process whose parent is gone makes room at once: the parent's successor wants its port.
+    delay = 0.0 if asked.orphaned else settings.shutdown_delay_seconds
+    _log.info("stopping", delay_seconds=delay, grace_seconds=settings.shutdown_grace_seconds)
+    await server.stop(delay, settings.shutdown_grace_seconds)
 
 
 @asynccontextmanager

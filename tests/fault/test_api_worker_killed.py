@@ -5,6 +5,7 @@ from functools import partial
 import httpx
 import psutil
 
+from devstack.ports import accepts
 from devstack.service import is_serving
 from tests.fault.load import (
     RETRY_PAUSE_SECONDS,
@@ -104,7 +105,7 @@ def test_with_no_worker_left_the_gateway_says_so_and_when_to_try_again(stage: St
     api, caller = stage.stack.part("api"), as_customer()
     api.kill()
     # The workers notice that the process above them is gone, and end.
-    eventually(lambda: not any(serves(stage, number) for number in range(WORKERS)))
+    eventually(lambda: not any(accepts(stage.stack.ports.grpc + number) for number in range(WORKERS)))
     eventually(lambda: stage.rest.http.get("/healthz").status_code == 503)
     for door in (stage.rest, stage.grpc):
         answer = door.call("ListMyTickets", caller)
