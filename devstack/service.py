@@ -4,11 +4,9 @@ import http.client
 import sys
 from collections.abc import Mapping
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from devstack.part import CHECKOUT, Program
 from devstack.ports import LOOPBACK, Ports
+from server import health
 
 
 def programs(env: Mapping[str, str], ports: Ports, workers: int) -> list[Program]:
@@ -41,13 +39,7 @@ def python_path(present: str | None) -> str:
 
 def is_serving(port: int) -> bool:
     """Whether the gRPC server on that port says by grpc.health.v1 that it serves."""
-    # A proxy from the environment has no business on loopback.
-    with grpc.insecure_channel(f"{LOOPBACK}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    return health.is_serving(f"{LOOPBACK}:{port}", timeout=1)
 
 
 def http_status(port: int, path: str) -> int | None:

@@ -19,6 +19,7 @@ from server.api.status import CODES, trailing_metadata
 from server.auth import TokenVerifier
 from server.domain import permissions
 from server.domain.callers import Caller
+from server.domain.validation import is_uuid
 from server.errors import (
     Code,
     DeadlineExceeded,
@@ -35,7 +36,6 @@ DRAIN_POLL_SECONDS = 0.02
 # The caller's clock ends a call a little before ours does.
 LATE_SECONDS = 0.05
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_UUID = re.compile(r"[0-9a-fA-F-]{36}")
 # Codes that say that something is wrong here, rather than with the caller.
 _OURS = frozenset({Code.INTERNAL, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED})
 
@@ -216,7 +216,7 @@ class _Line:
             code=code,
             duration_ms=round(seconds * 1000, 2),
             role=self.role,
-            ticket_id=ticket_id if _UUID.fullmatch(ticket_id) else None,
+            ticket_id=ticket_id if is_uuid(ticket_id) else None,
             request_id=self.request_id,
             **(_failure_facts(failure) if failure else {}),
         )

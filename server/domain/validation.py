@@ -36,9 +36,14 @@ def _with_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def is_uuid(text: str) -> bool:
+    """Whether the text is a UUID in the one spelling that is taken: with hyphens, in either case."""
+    return _UUID.fullmatch(text) is not None
+
+
 def parse_uuid(text: str) -> UUID | None:
-    """The UUID in its one spelling, with hyphens and in either case; None for any other text."""
-    return UUID(text) if _UUID.fullmatch(text) else None
+    """The UUID, or None for a text that is none."""
+    return UUID(text) if is_uuid(text) else None
 
 
 def is_blank(text: str) -> bool:

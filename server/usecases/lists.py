@@ -126,10 +126,11 @@ async def list_history(on: Collaborators, caller: Caller, ticket_id: str, page: 
     """
     fields = Fields()
     values = _ticket_part(fields, caller, ticket_id)
-    everything = permissions.may_see_internal(caller)
-    statement = statements.LIST_HISTORY if everything else statements.LIST_PUBLIC_HISTORY
+    if values["with_internal"]:
+        statement, position = statements.LIST_HISTORY, _history_position
+    else:
+        statement, position = statements.LIST_PUBLIC_HISTORY, _public_history_position
     wanted = _List(statement, values, _scope("ListTicketHistory", caller, values), FIRST)
-    position = _history_position if everything else _public_history_position
     return await _page(on, fields, wanted, page, HistoryEntry._make, position, of_ticket=caller)
 
 
