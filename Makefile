@@ -35,12 +35,13 @@ test: $(VENV)/dev.stamp ## Run the tests against the real PostgreSQL, Kafka and 
 	@exec $(BIN)/pytest $(T)
 
 .PHONY: lint
-lint: $(VENV)/dev.stamp ## Check style, types, imports, protos, and that generated/ is fresh
+lint: $(VENV)/dev.stamp ## Check style, types, imports, protos and calls, and that generated/ is fresh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python protos/lint.py
+	$(BIN)/python protos/calls.py
 	$(BIN)/python protos/generate.py --check
 
 .PHONY: format

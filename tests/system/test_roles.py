@@ -1,0 +1,219 @@
+"""Every role, every call, and a ticket that is the caller's own, another's or missing (contract, section 4)."""
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+import pytest
+from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
+
+from tests.system.doors import Answer, Caller, Door, Json
+from tests.system.stage import Stage
+from tests.system.vocabulary import as_agent, as_customer, as_supervisor, assign, comment, new_id, open_ticket
+
+USERS = ("customer", "restaurant", "driver")
+STAFF = ("support_agent", "support_supervisor")
+ROLES = (*USERS, *STAFF, "service")
+
+OK, HIDDEN, ROLE, ACTION = "OK", "TICKET_NOT_FOUND", "ROLE_NOT_ALLOWED", "ACTION_NOT_ALLOWED"
+CODE_OF = {OK: 0, HIDDEN: 5, ROLE: 7, ACTION: 7}
+WHOSE = ("own", "other's", "missing")
+
+Fields = Callable[[Caller, str], dict[str, Json]]
+Outcomes = tuple[str, str, str]
+"""For the caller's own ticket, another's, and one that there is not."""
+
+NEVER: Outcomes = (ROLE, ROLE, ROLE)
+ANY_TICKET: Outcomes = (OK, OK, HIDDEN)
+OWN_TICKET: Outcomes = (OK, HIDDEN, HIDDEN)
+
+
+class Walk(NamedTuple):
+    """One call with one kind of request, and what each role gets for it."""
+
+    call: str
+    fields: Fields
+    users: Outcomes
+    agent: Outcomes
+    supervisor: Outcomes
+    service: Outcomes
+
+    def outcomes_for(self, role: str) -> Outcomes:
+        """The row's column for that role."""
+        by_role = {"support_agent": self.agent, "support_supervisor": self.supervisor, "service": self.service}
+        return by_role.get(role, self.users)
+
+
+def just_the_ticket(_caller: Caller, ticket: str) -> dict[str, Json]:
+    """A request with nothing but the ticket's id."""
+    return {"ticket_id": ticket}
+
+
+def with_fields(**fields: Json) -> Fields:
+    """A request with these fields beside the ticket's id."""
+    return lambda _caller, ticket: {"ticket_id": ticket, **fields}
+
+
+def for_oneself(caller: Caller, ticket: str) -> dict[str, Json]:
+    """An assignment to the caller."""
+    return {"ticket_id": ticket, "assigned_to": caller.id}
+
+
+STAFF_AND_OWNER = (OWN_TICKET, ANY_TICKET, ANY_TICKET, NEVER)
+TICKET_CALLS = {
+    "get": Walk("GetTicket", just_the_ticket, OWN_TICKET, ANY_TICKET, ANY_TICKET, ANY_TICKET),
+    "close": Walk("UpdateTicketStatus", with_fields(status="closed"), *STAFF_AND_OWNER),
+    "resolve": Walk(
+        *("UpdateTicketStatus", with_fields(status="resolved")),
+        users=(ACTION, HIDDEN, HIDDEN),
+        agent=ANY_TICKET,
+        supervisor=ANY_TICKET,
+        service=NEVER,
+    ),
+    "take": Walk("AssignTicket", for_oneself, NEVER, ANY_TICKET, ANY_TICKET, NEVER),
+    "give": Walk(
+        *("AssignTicket", with_fields(assigned_to=new_id())),
+        users=NEVER,
+        agent=(ACTION, ACTION, HIDDEN),
+        supervisor=ANY_TICKET,
+        service=NEVER,
+    ),
+    "history": Walk("ListTicketHistory", just_the_ticket, *STAFF_AND_OWNER),
+    "comment": Walk("AddComment", with_fields(comment="Any news?"), *STAFF_AND_OWNER),
+    "note": Walk(
+        *("AddComment", with_fields(comment="That kitchen again.", is_internal=True)),
+        users=(ACTION, HIDDEN, HIDDEN),
+        agent=ANY_TICKET,
+        supervisor=ANY_TICKET,
+        service=NEVER,
+    ),
+    "comments": Walk("ListComments", just_the_ticket, *STAFF_AND_OWNER),
+}
+
+OWN, OTHERS, OWN_ASSIGNED, OTHERS_ASSIGNED = "own", "other's", "own, assigned", "other's, assigned"
+ALL = frozenset({OWN, OTHERS, OWN_ASSIGNED, OTHERS_ASSIGNED})
+ASSIGNED = frozenset({OWN_ASSIGNED, OTHERS_ASSIGNED})
+
+# Which tickets a list shows: the caller's own and another's, each assigned to the caller or not. None: a refusal.
+LISTS: dict[str, dict[str, frozenset[str] | None]] = {
+    "ListTickets": {**dict.fromkeys(USERS), **dict.fromkeys([*STAFF, "service"], ALL)},
+    "ListMyTickets": dict.fromkeys(ROLES, frozenset({OWN, OWN_ASSIGNED})),
+    "ListAssignedTickets": {**dict.fromkeys([*USERS, "service"]), **dict.fromkeys(STAFF, ASSIGNED)},
+}
+
+# May it create a ticket for itself, and one for another?
+CREATES: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(USERS, (OK, ACTION)),
+    **dict.fromkeys([*STAFF, "service"], (OK, OK)),
+}
+
+OTHER = as_customer()
+SUPERVISOR = as_supervisor()
+
+
+def test_every_call_and_every_role_is_walked() -> None:
+    declared = {
+        method.name
+        for module in (ticket_service_pb2, comment_service_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert {walk.call for walk in TICKET_CALLS.values()} | LISTS.keys() | {"CreateTicket"} == declared
+    assert all(roles.keys() == set(ROLES) for roles in (*LISTS.values(), CREATES))
+
+
+@pytest.mark.parametrize(("name", "role"), list(product(TICKET_CALLS, ROLES)))
+def test_a_role_gets_what_the_contract_grants_it(stage: Stage, name: str, role: str) -> None:
+    walk = TICKET_CALLS[name]
+    for door, (whose, outcome) in product(stage.doors, zip(WHOSE, walk.outcomes_for(role), strict=True)):
+        caller = Caller(role, new_id())
+        ticket = a_ticket_that_is(whose, caller, stage.rest)
+        before = state_of(ticket, stage.rest)
+        answer = door.call(walk.call, caller, **walk.fields(caller, ticket))
+        assert_outcome(answer, outcome)
+        if outcome != OK:
+            assert state_of(ticket, stage.rest) == before
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_creates_tickets_for_whom_it_may(stage: Stage, role: str) -> None:
+    for_itself, for_another = CREATES[role]
+    for door in stage.doors:
+        caller, another = Caller(role, new_id()), as_customer()
+        texts = {"subject": "Cold soup", "description": "It was hot when it left."}
+        assert_outcome(door.call("CreateTicket", caller, **texts), for_itself)
+        assert_outcome(door.call("CreateTicket", caller, user_id=caller.id, **texts), for_itself)
+        assert_outcome(door.call("CreateTicket", caller, user_id=another.id, **texts), for_another)
+        assert len(owned_by(another, stage.rest)) == (for_another == OK)
+
+
+@pytest.mark.parametrize(("call", "role"), list(product(LISTS, ROLES)))
+def test_a_list_shows_a_role_what_it_may_see(stage: Stage, call: str, role: str) -> None:
+    for door in stage.doors:
+        caller, another = Caller(role, new_id()), as_customer()
+        tickets: dict[str, str] = {}
+        for owner, names in ((caller, (OWN, OWN_ASSIGNED)), (another, (OTHERS, OTHERS_ASSIGNED))):
+            left, taken = open_ticket(stage.rest, owner), open_ticket(stage.rest, owner)
+            assign(stage.rest, SUPERVISOR, taken, to=caller)
+            tickets |= {left["id"]: names[0], taken["id"]: names[1]}
+        shown = LISTS[call][role]
+        if shown is None:
+            assert_outcome(door.call(call, caller), ROLE)
+        else:
+            assert {tickets[ticket] for ticket in listed(door, call, caller, tickets)} == shown
+
+
+@pytest.mark.parametrize("role", [*USERS, *STAFF])
+def test_only_staff_are_told_of_internal_notes(stage: Stage, role: str) -> None:
+    caller = Caller(role, new_id())
+    ticket = open_ticket(stage.rest, caller)
+    note = comment(stage.rest, as_agent(), ticket, is_internal=True)
+    for door in stage.doors:
+        comments = door.call("ListComments", caller, ticket_id=ticket["id"]).resource["comments"]
+        history = door.call("ListTicketHistory", caller, ticket_id=ticket["id"]).resource["entries"]
+        seen = {entry["id"] for entry in comments} | {entry.get("comment_id") for entry in history}
+        assert (note["id"] in seen) == (role in STAFF)
+
+
+def a_ticket_that_is(whose: str, caller: Caller, door: Door) -> str:
+    """The id of a new open ticket, or of none."""
+    if whose == "missing":
+        return new_id()
+    return str(open_ticket(door, caller if whose == "own" else OTHER)["id"])
+
+
+def state_of(ticket: str, door: Door) -> list[Answer]:
+    """All that a supervisor sees of a ticket."""
+    return [
+        door.call(call, SUPERVISOR, ticket_id=ticket) for call in ("GetTicket", "ListTicketHistory", "ListComments")
+    ]
+
+
+def assert_outcome(answer: Answer, outcome: str) -> None:
+    """The call came to just that."""
+    assert (answer.code, answer.reason or OK) == (CODE_OF[outcome], outcome), answer
+
+
+def owned_by(user: Caller, door: Door) -> list[dict[str, Any]]:
+    """The user's tickets."""
+    tickets: list[dict[str, Any]] = door.call("ListMyTickets", user).resource["tickets"]
+    return tickets
+
+
+def listed(door: Door, call: str, caller: Caller, among: Mapping[str, str]) -> set[str]:
+    """Which of those tickets the list has, on whichever page."""
+    found: set[str] = set()
+    token = ""
+    # The oldest of their rank come first, and other tests have tickets too: only those since are of interest.
+    since = {"created_after": created_at(min(among), door)} if call == "ListTickets" else {}
+    while True:
+        page = door.call(call, caller, page_size=100, page_token=token, **since).resource
+        found |= {ticket["id"] for ticket in page["tickets"]} & among.keys()
+        token = page["next_page_token"]
+        if not token:
+            return found
+
+
+def created_at(ticket: str, door: Door) -> str:
+    """When the ticket was created."""
+    return str(door.call("GetTicket", SUPERVISOR, ticket_id=ticket).resource["created_at"])
