@@ -23,7 +23,7 @@ from server.settings import Settings
 if TYPE_CHECKING:
     from server.api.boundary import Boundary
     from server.api.server import ApiServer
-    from server.auth import KeySet
+    from server.auth.keys import KeySet
     from server.db.database import Database
     from server.usecases.collaborators import Collaborators
 
@@ -113,7 +113,7 @@ def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:
         until_stdin_closes: stop also when standard input ends, which is how a worker notices that its parent is gone.
 
     Raises:
-        StartError: a port is taken, or the signing keys can't be read.
+        StartError: a port is taken, or the file of the signing keys can't be read.
     """
     if settings.api_workers > 1:
         from server.processes import run_workers
@@ -142,7 +142,7 @@ async def _serve_api(settings: Settings, *, until_stdin_closes: bool) -> None:
         await server.start()
         stack.push_async_callback(_stop, server, settings, asked)
         await stack.enter_async_context(_background(keys.keep_fresh()))
-        await stack.enter_async_context(_background(_report_ready(server, database)))
+        await stack.enter_async_context(_background(_report_ready(server, database, keys)))
         _log.info("listening", host=settings.grpc_host)
         await asked.event.wait()
     _log.info("stopped")
@@ -191,14 +191,14 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-async def _report_ready(server: "ApiServer", database: "Database") -> None:
-    """SERVING once the database has answered with the schema in place.
+async def _report_ready(server: "ApiServer", database: "Database", keys: "KeySet") -> None:
+    """SERVING once there are keys to check tokens with, and the database has answered with the schema in place.
 
     A database that goes away later changes nothing here: calls then answer UNAVAILABLE by themselves, which tells
-    callers more than a server that no gateway sends to.
+    callers more than a server that no gateway sends to. Keys stay when their source goes away.
     """
     last = None
-    while (problem := await database.problem()) is not None:
+    while (problem := "no signing keys so far" if keys.is_empty else await database.problem()) is not None:
         if problem != last:
             _log.warning("not ready", problem=problem)
         last = problem
@@ -208,14 +208,19 @@ async def _report_ready(server: "ApiServer", database: "Database") -> None:
 
 
 def _keys(settings: Settings) -> "KeySet":
-    from server.auth import KeySet, keys_at_url, keys_in_file
+    from server.auth.keys import KeySet, keys_at_url, keys_in_file
 
-    source = keys_in_file(settings.jwks_file) if settings.jwks_file else keys_at_url(settings.jwks_url or "")
-    keys = KeySet(source)
+    # Of the calls that are admitted at once, those that wait for a key may be a tenth.
+    most_waiting = max(1, settings.max_concurrent_calls // 10)
+    if settings.jwks_file is None:
+        # An identity provider that is down is no reason not to start: it is asked again until there are keys.
+        return KeySet(keys_at_url(settings.jwks_url or ""), most_waiting=most_waiting)
+    keys = KeySet(keys_in_file(settings.jwks_file), most_waiting=most_waiting)
     try:
-        keys.refresh()
+        keys.load()
     except (OSError, ValueError) as error:
-        raise StartError(f"the signing keys (JWKS_FILE or JWKS_URL) can't be read: {error}") from error
+        # A file that is wrong stays wrong until somebody mends it.
+        raise StartError(f"the signing keys (JWKS_FILE) can't be read: {error}") from error
     return keys
 
 
@@ -248,7 +253,7 @@ def _collaborators(settings: Settings, database: "Database") -> "Collaborators":
 
 def _boundary(settings: Settings, keys: "KeySet") -> "Boundary":
     from server.api.boundary import Boundary
-    from server.auth import TokenVerifier
+    from server.auth.tokens import TokenVerifier
 
     verifier = TokenVerifier(keys, settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway_seconds)
     return Boundary(verifier, settings.max_concurrent_calls, settings.default_deadline_seconds)

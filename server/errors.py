@@ -184,6 +184,12 @@ class DependencyUnavailable(ServiceError):
     retry_after = 1.0
 
 
+class NoSigningKeys(DependencyUnavailable):
+    """The keys that sign tokens were never read so far, so no token is known to be bad, and none to be good."""
+
+    template = "the service can't check tokens yet; try again shortly"
+
+
 class DeadlineExceeded(ServiceError):
     """The call did not end within its deadline; whether a write took place is unknown."""
 

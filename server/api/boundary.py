@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from server import telemetry
 from server.api.status import CODES, trailing_metadata
-from server.auth import TokenVerifier
+from server.auth.tokens import TokenVerifier
 from server.domain import permissions
 from server.domain.callers import Caller
 from server.domain.validation import is_uuid
@@ -136,7 +136,7 @@ class Boundary:
         self._timeouts.add(timeout)
         try:
             async with timeout:
-                caller = self._verifier.verify(line.metadata.get("authorization"))
+                caller = await self._verifier.verify(line.metadata.get("authorization"))
                 line.role = caller.role
                 permissions.require_call(caller, call)
                 if isinstance(request, Unreadable):
@@ -171,6 +171,8 @@ def _metadata(context: Context) -> dict[str, Any]:
     """The call's metadata. A name that comes twice has no one meaning: both values together are none that is valid."""
     found: dict[str, Any] = {}
     for name, value in context.invocation_metadata() or ():
+        if name == "authorization" and not value:
+            continue  # it says nothing; beside another one the gateway drops it too
         found[name] = f"{found[name]}\0{value!s}" if name in found else value
     return found
 

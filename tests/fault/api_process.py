@@ -15,7 +15,8 @@ GRACE_SECONDS = 4.0
 class ApiProcess:
     """One more API process of the same stack, and a door to it."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, **settings: str) -> None:
+        """Args: settings: in the environment, over those of the stack."""
         self.port = free_port()
         env = {
             **os.environ,
@@ -25,6 +26,7 @@ class ApiProcess:
             "GRPC_PORT": str(self.port),
             "SHUTDOWN_DELAY_SECONDS": "0",
             "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
+            **settings,
         }
         with (stage.stack.logs / "second-api.log").open("ab") as log:
             command = launcher([sys.executable, "-m", "server", "api"])

@@ -196,11 +196,16 @@ class Grpc:
         try:
             return Answer(OK, "", _json(stub(request, metadata=tuple(headers.items()), timeout=TIMEOUT)))
         except grpc.RpcError as error:
-            return _error(_status_of(error))
+            return error_in(error)
 
     def close(self) -> None:
         """See Door."""
         self.channel.close()
+
+
+def error_in(error: grpc.RpcError) -> Answer:
+    """What a gRPC call that failed says."""
+    return _error(_status_of(error))
 
 
 def _status_of(error: Any) -> status_pb2.Status:  # noqa: ANN401 - an RpcError that is a Call too

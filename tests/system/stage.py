@@ -3,6 +3,7 @@
 import functools
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ import pytest
 
 from devstack.ports import Ports
 from devstack.stack import Stack
-from tests.system.doors import Caller, Door, Grpc, Mint, Rest
+from tests.system.doors import OK, Caller, Door, Grpc, Mint, Rest
+from tests.system.tokens import ALGORITHMS, LATE_KEY, odd_keys, publish
 from tests.system.topic import Topic
+from tests.system.vocabulary import eventually, new_id
+from tests.unit.signing import signer
 
 WORKERS = 2
 
@@ -30,6 +34,8 @@ class Stage:
     own_port: Grpc
     topic: Topic
     mint: Mint
+    late_key_since: float
+    """Since when, by the monotonic clock, the key set has a key that it did not have when everything started."""
 
     @property
     def doors(self) -> list[Door]:
@@ -63,7 +69,9 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
         # Durable: tests kill PostgreSQL and count what is left.
         # As in production, a worker that stops goes on until the gateway has seen it.
         env = {"SHUTDOWN_DELAY_SECONDS": "3"}
-        with Stack(folder, Ports.free(WORKERS), workers=WORKERS, env=env) as stack, ExitStack() as cleanup:
+        stack = Stack(folder, Ports.free(WORKERS), workers=WORKERS, env=env)
+        publish(stack.identity.jwks_file, *map(signer, ALGORITHMS), *odd_keys().values())
+        with stack, ExitStack() as cleanup:
             yield _open(stack, cleanup)
     finally:
         _tidy(folder, keep_logs=session.testsfailed > 0)
@@ -87,14 +95,20 @@ def _open(stack: Stack, cleanup: ExitStack) -> Stage:
     def mint(caller: Caller) -> str:
         return identity.mint_token(caller.role, caller.id)
 
+    # Not before the gateway has read the key set for the first time.
+    rest = Rest(stack.gateway_url, mint)
+    eventually(lambda: rest.call("ListMyTickets", Caller("customer", new_id())).code == OK)
+    publish(identity.jwks_file, signer("ES256", LATE_KEY))
+
     gateway = stack.gateway_url.removeprefix("http://")
     stage = Stage(
         stack,
-        Rest(stack.gateway_url, mint),
+        rest,
         Grpc("gRPC", gateway, mint),
         Grpc("gRPC on the server's own port", stack.grpc_target, mint),
         Topic(stack.kafka_bootstrap),
         mint,
+        time.monotonic(),
     )
     for close in (stage.topic.close, *(door.close for door in stage.doors)):
         cleanup.callback(close)

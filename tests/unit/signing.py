@@ -2,16 +2,20 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from server.auth import KeySet, TokenVerifier
+from server.auth.keys import KeySet
+from server.auth.tokens import TokenVerifier
+from server.domain.callers import Caller
 from tests.unit.vocabulary import OWNER
+
+T = TypeVar("T")
 
 ISSUER = "https://identity.nibble.example"
 AUDIENCE = "nibble-api"
@@ -55,10 +59,27 @@ def key_set(*signers: Signer) -> bytes:
 
 
 def verifier(*signers: Signer, leeway: float = LEEWAY) -> TokenVerifier:
-    """A verifier that knows these keys."""
+    """A verifier that knows these keys, and has looked for them a moment ago."""
     keys = KeySet(lambda: key_set(*signers))
-    keys.refresh()
+    keys.load()
     return TokenVerifier(keys, ISSUER, AUDIENCE, leeway)
+
+
+def verdict(of: TokenVerifier, authorization: str | bytes | None) -> Caller:
+    """The caller that the verifier finds without waiting for anything."""
+    return at_once(of.verify(authorization))
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """What the coroutine comes to, without an event loop; AssertionError when it waits for something."""
+    try:
+        work.send(None)
+    except StopIteration as answer:
+        result: T = answer.value
+        return result
+    finally:
+        work.close()
+    raise AssertionError("it waits")
 
 
 def token(by: Signer, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:  # noqa: ANN401

@@ -224,11 +224,17 @@ async def test_a_call_that_there_is_not_has_details_too() -> None:
     assert (context.code, context.info.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
 
 
-@pytest.mark.parametrize("second", [bearer(KEY), "Bearer x", ""])
+@pytest.mark.parametrize("second", [bearer(KEY), "Bearer x", "Basic x", " ", b"x"])
 @pytest.mark.parametrize("first", ["good", "bad"])
 async def test_two_tokens_are_none(first: str, second: str) -> None:
     pair = [("authorization", bearer(KEY)), ("authorization", second)]
     context = await refused(context=Context(pair if first == "good" else pair[::-1]))
+    assert context.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_an_empty_entry_is_no_token_and_takes_none_away() -> None:
+    assert await called(context=Context([("authorization", ""), ("authorization", bearer(KEY))]))
+    context = await refused(context=Context([("authorization", ""), ("authorization", "")]))
     assert context.code is grpc.StatusCode.UNAUTHENTICATED
 
 

@@ -32,6 +32,7 @@ EXAMPLES: list[ServiceError] = [
     errors.IdempotencyKeyReused(),
     errors.Overloaded(),
     errors.DependencyUnavailable(),
+    errors.NoSigningKeys(),
     errors.DeadlineExceeded(),
     errors.UnexpectedFailure(request_id="r-1"),
 ]
