@@ -101,7 +101,7 @@ class TokenVerifier:
             return self._believed(claims)
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError) as error:
             # What exactly was wrong is for the log: an attacker learns nothing from the answer.
-            _log.debug("a token was refused: %r", error)
+            _log.debug("a token was refused: %s: %s", type(error).__name__, error)
             raise InvalidToken("the token is not valid here") from None
 
     async def _check_signature(self, token: re.Match[str], header: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ class IdentityProvider:
         self.document = document
         self.requests = 0
         self.answering = threading.Event()
-        """While it is not set, requests are taken and not answered."""
+        """While it is not set, an answer begins and does not end: now and then a byte keeps the connection busy."""
         self.answering.set()
         self._port = free_port()
         self._server: ThreadingHTTPServer | None = None
@@ -31,10 +31,10 @@ class IdentityProvider:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 provider.requests += 1
-                provider.answering.wait()
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(provider.document)
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Patience: ")
+                while not provider.answering.wait(0.2):
+                    self.wfile.write(b".")
+                self.wfile.write(b"\r\n\r\n" + provider.document)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 del format, args

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -58,11 +58,11 @@ def key_set(*signers: Signer) -> bytes:
     return json.dumps({"keys": [each.jwk for each in signers]}).encode()
 
 
-def verifier(*signers: Signer, leeway: float = LEEWAY) -> TokenVerifier:
-    """A verifier that knows these keys, and has looked for them a moment ago."""
-    keys = KeySet(lambda: key_set(*signers))
+def verifier(*signers: Signer, leeway: float = LEEWAY, now: Callable[[], float] = time.time) -> TokenVerifier:
+    """A verifier that knows these keys, and looks for no others: to its clock the last look was just now."""
+    keys = KeySet(lambda: key_set(*signers), clock=lambda: 0.0)
     keys.load()
-    return TokenVerifier(keys, ISSUER, AUDIENCE, leeway)
+    return TokenVerifier(keys, ISSUER, AUDIENCE, leeway, now)
 
 
 def verdict(of: TokenVerifier, authorization: str | bytes | None) -> Caller:

@@ -69,8 +69,8 @@ class Clock:
         return self.now
 
 
-def loaded(source: Callable[[], bytes], clock: Callable[[], float] = time.monotonic, most_waiting: int = 20) -> KeySet:
-    keys = KeySet(source, clock=clock, most_waiting=most_waiting)
+def loaded(source: Callable[[], bytes], clock: Clock | None = None, most_waiting: int = 20) -> KeySet:
+    keys = KeySet(source, clock=clock or Clock(), most_waiting=most_waiting)
     keys.load()
     return keys
 
