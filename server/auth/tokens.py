@@ -33,8 +33,8 @@ DEEPEST_JSON = 32
 
 _log = logging.getLogger("nibble.auth")
 
-# Three spellings of the scheme, as in envoy.yaml: there each is a rule of its own. Blanks around the value of a header are
-# no part of it (RFC 9110, 5.5); HTTP/1.1 loses them on the way, gRPC does not.
+# Three spellings of the scheme, as in envoy.yaml: there each is a rule of its own. Blanks around the value of a header
+# are no part of it (RFC 9110, 5.5); HTTP/1.1 loses them on the way, gRPC does not.
 _BEARER = re.compile(r"[ \t]*(?:Bearer|bearer|BEARER) +([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)[ \t]*")
 _SIGNATURES = jwt.PyJWS()
 

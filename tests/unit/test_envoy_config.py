@@ -239,6 +239,7 @@ def test_a_new_key_works_within_two_minutes() -> None:
 def test_a_token_is_taken_from_the_header_only() -> None:
     provider = http_filter("jwt_authn")["providers"]["identity"]
     assert {header["name"] for header in provider["from_headers"]} == {"authorization"}
+    assert {header["value_prefix"] for header in provider["from_headers"]} == {"Bearer ", "bearer ", "BEARER "}
     assert not provider.keys() & {"from_params", "from_cookies"}
 
 

@@ -82,8 +82,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         }
     """
     INVALID_TOKEN: _ErrorReason.ValueType  # 7
-    """The token is missing, forged, expired, not yet valid, lacks a required claim, or was made for another issuer or audience.
-    Code `UNAUTHENTICATED` (HTTP 401), raised by the gateway and the service.
+    """The token is missing, forged, expired, not yet valid, lacks a required claim or has one of the wrong type, or was made
+    for another issuer or audience. Or there are two tokens, or one that is too long. Code `UNAUTHENTICATED` (HTTP 401),
+    raised by the gateway and the service.
 
         {
           "reason": "INVALID_TOKEN",
@@ -303,8 +304,9 @@ UNSUPPORTED_MEDIA_TYPE: ErrorReason.ValueType  # 6
     }
 """
 INVALID_TOKEN: ErrorReason.ValueType  # 7
-"""The token is missing, forged, expired, not yet valid, lacks a required claim, or was made for another issuer or audience.
-Code `UNAUTHENTICATED` (HTTP 401), raised by the gateway and the service.
+"""The token is missing, forged, expired, not yet valid, lacks a required claim or has one of the wrong type, or was made
+for another issuer or audience. Or there are two tokens, or one that is too long. Code `UNAUTHENTICATED` (HTTP 401),
+raised by the gateway and the service.
 
     {
       "reason": "INVALID_TOKEN",

@@ -33,6 +33,10 @@ class TicketServiceStub:
     `Bearer <token>`, and by nothing else. "Users" are customers, restaurants and drivers, "staff" are agents and
     supervisors, and a "service" is another Nibble service acting for a user.
 
+    The token is signed by ES256, RS256 or EdDSA and names its key (`kid`). It holds `iss`, `aud`, `sub` (the caller's
+    UUID), `role`, `exp` and `iat`, the times as numbers of seconds, for which clocks may differ by 60 seconds. The entry has
+    at most 8,192 characters, and there is one.
+
     A request is refused for the first of these that applies:
 
     1. a token that is missing, forged, expired or made for another audience: `UNAUTHENTICATED`;
@@ -106,6 +110,10 @@ class TicketServiceServicer:
     A caller is known by the JSON Web Token in the metadata entry `authorization` (in REST the header `Authorization`), as
     `Bearer <token>`, and by nothing else. "Users" are customers, restaurants and drivers, "staff" are agents and
     supervisors, and a "service" is another Nibble service acting for a user.
+
+    The token is signed by ES256, RS256 or EdDSA and names its key (`kid`). It holds `iss`, `aud`, `sub` (the caller's
+    UUID), `role`, `exp` and `iat`, the times as numbers of seconds, for which clocks may differ by 60 seconds. The entry has
+    at most 8,192 characters, and there is one.
 
     A request is refused for the first of these that applies:
 
@@ -284,6 +292,10 @@ class TicketService:
     A caller is known by the JSON Web Token in the metadata entry `authorization` (in REST the header `Authorization`), as
     `Bearer <token>`, and by nothing else. "Users" are customers, restaurants and drivers, "staff" are agents and
     supervisors, and a "service" is another Nibble service acting for a user.
+
+    The token is signed by ES256, RS256 or EdDSA and names its key (`kid`). It holds `iss`, `aud`, `sub` (the caller's
+    UUID), `role`, `exp` and `iat`, the times as numbers of seconds, for which clocks may differ by 60 seconds. The entry has
+    at most 8,192 characters, and there is one.
 
     A request is refused for the first of these that applies:
 

@@ -34,6 +34,10 @@ class TicketServiceStub:
     `Bearer <token>`, and by nothing else. "Users" are customers, restaurants and drivers, "staff" are agents and
     supervisors, and a "service" is another Nibble service acting for a user.
 
+    The token is signed by ES256, RS256 or EdDSA and names its key (`kid`). It holds `iss`, `aud`, `sub` (the caller's
+    UUID), `role`, `exp` and `iat`, the times as numbers of seconds, for which clocks may differ by 60 seconds. The entry has
+    at most 8,192 characters, and there is one.
+
     A request is refused for the first of these that applies:
 
     1. a token that is missing, forged, expired or made for another audience: `UNAUTHENTICATED`;
@@ -135,6 +139,10 @@ class TicketServiceAsyncStub(TicketServiceStub):
     `Bearer <token>`, and by nothing else. "Users" are customers, restaurants and drivers, "staff" are agents and
     supervisors, and a "service" is another Nibble service acting for a user.
 
+    The token is signed by ES256, RS256 or EdDSA and names its key (`kid`). It holds `iss`, `aud`, `sub` (the caller's
+    UUID), `role`, `exp` and `iat`, the times as numbers of seconds, for which clocks may differ by 60 seconds. The entry has
+    at most 8,192 characters, and there is one.
+
     A request is refused for the first of these that applies:
 
     1. a token that is missing, forged, expired or made for another audience: `UNAUTHENTICATED`;
@@ -231,6 +239,10 @@ class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
     A caller is known by the JSON Web Token in the metadata entry `authorization` (in REST the header `Authorization`), as
     `Bearer <token>`, and by nothing else. "Users" are customers, restaurants and drivers, "staff" are agents and
     supervisors, and a "service" is another Nibble service acting for a user.
+
+    The token is signed by ES256, RS256 or EdDSA and names its key (`kid`). It holds `iss`, `aud`, `sub` (the caller's
+    UUID), `role`, `exp` and `iat`, the times as numbers of seconds, for which clocks may differ by 60 seconds. The entry has
+    at most 8,192 characters, and there is one.
 
     A request is refused for the first of these that applies:
 
