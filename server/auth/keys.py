@@ -31,9 +31,13 @@ COOL_DOWN_SECONDS = 10.0
 LOOK_SECONDS = 5.0
 """How long the source may take; half of the usual deadline of a call that waits for it."""
 
+MOST_HANGING = 4
+"""How many looks that were given up may still hang; a thread can't be ended from outside."""
+
 LARGEST_KEY_SET = 1_000_000
 """Bytes; what is larger is refused."""
 
+_THREAD = "signing-keys"
 _log = logging.getLogger("nibble.auth")
 
 _ALGORITHM_OF: dict[tuple[str, str | None], str] = {
@@ -235,8 +239,11 @@ async def _on_a_thread(work: Callable[[], T], seconds: float) -> T:
     """The result of `work`; TimeoutError when it takes longer.
 
     The thread is one of its own that nobody waits for: a source that hangs holds up neither other work nor the end of
-    the process.
+    the process. Only when several hang, which takes a source that sends its headers byte by byte, nothing more is tried
+    until one of them ends.
     """
+    if sum(thread.name == _THREAD for thread in threading.enumerate()) >= MOST_HANGING:
+        raise TimeoutError("earlier attempts hang")
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def run() -> None:
@@ -246,7 +253,7 @@ async def _on_a_thread(work: Callable[[], T], seconds: float) -> T:
             outcome.set_exception(error)
 
     outcome.set_running_or_notify_cancel()
-    threading.Thread(target=run, name="signing-keys", daemon=True).start()
+    threading.Thread(target=run, name=_THREAD, daemon=True).start()
     try:
         return await asyncio.wait_for(asyncio.wrap_future(outcome), seconds)
     except TimeoutError as error:

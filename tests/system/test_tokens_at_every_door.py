@@ -3,7 +3,10 @@
 import base64
 import http.client
 import json
+import random
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,8 +15,8 @@ import pytest
 
 from tests.system.doors import Door, Grpc, answer_in, error_in
 from tests.system.stage import Stage
-from tests.system.tokens import LATE_KEY, LEEWAY, framed, kinds, publish, signed
-from tests.system.vocabulary import as_customer, as_supervisor, eventually, new_id, open_ticket
+from tests.system.tokens import LATE_KEY, LEEWAY, framed, kinds, publish, raw_header, signed, written
+from tests.system.vocabulary import as_customer, as_supervisor, dice, eventually, new_id, open_ticket
 from tests.unit.signing import signer
 
 UNAUTHENTICATED = 16
@@ -37,6 +40,32 @@ def test_a_token_has_one_verdict_at_every_door(stage: Stage, name: str) -> None:
 def test_there_are_tokens_of_many_kinds() -> None:
     assert sum(kind.is_good for kind in KINDS.values()) > 20
     assert sum(not kind.is_good for kind in KINDS.values()) > 150
+
+
+def damaged(chance: random.Random) -> str:
+    """A token with a few characters changed: of what it looks like, or of what it says before it is signed."""
+
+    def change(text: str, damage: Sequence[str]) -> str:
+        start = chance.randrange(len(text))
+        return text[:start] + chance.choice(damage) + text[start + chance.randrange(3) :]
+
+    within = partial(change, damage=["", '"', "{", "]", ",", "\\", "-", "1e9", "\x00", "é", "\\u0000", "\\ud800", " "])
+    outside = partial(change, damage=["", "A", "_", ".", "=", "+", "/", "~", ","])
+    if chance.random() < 0.5:
+        return f"Bearer {outside(signed()().removeprefix('Bearer '))}"
+    return chance.choice([written(within), raw_header(within)])()
+
+
+def test_whatever_is_damaged_about_a_token_the_verdict_is_one(stage: Stage) -> None:
+    chance = dice("damaged tokens")
+    seen = set()
+    for _ in range(150):
+        authorization = damaged(chance)
+        verdicts = {verdict(door, authorization) for door in stage.doors}
+        assert len(verdicts) == 1, (authorization, verdicts)
+        seen |= verdicts
+    assert seen <= {(0, ""), REFUSED}
+    assert REFUSED in seen
 
 
 # --- blanks, which HTTP clients and gRPC clients don't all send ---

@@ -1,6 +1,7 @@
 """What stands around every call: every failure has a status, and nothing is let in that should stay out."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
@@ -12,10 +13,12 @@ from nibble.support.v1 import ticket_pb2, ticket_service_pb2
 from structlog.testing import capture_logs
 
 from server.api.boundary import Boundary, Call, Unreadable, decoder, refuse_unknown
+from server.auth.keys import KeySet
+from server.auth.tokens import TokenVerifier
 from server.domain.callers import Caller, Role
 from server.domain.validation import Fields
 from server.errors import DependencyUnavailable, InvalidFields, MalformedRequest, TicketNotFound
-from tests.unit.signing import bearer, signer, token, verifier
+from tests.unit.signing import AUDIENCE, ISSUER, LEEWAY, bearer, key_set, signer, token, verifier
 from tests.unit.vocabulary import OWNER
 
 KEY = signer("ES256")
@@ -230,6 +233,23 @@ async def test_two_tokens_are_none(first: str, second: str) -> None:
     pair = [("authorization", bearer(KEY)), ("authorization", second)]
     context = await refused(context=Context(pair if first == "good" else pair[::-1]))
     assert context.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_call_waits_for_a_new_key_no_longer_than_its_deadline() -> None:
+    answering = threading.Event()
+
+    def hanging() -> bytes:
+        answering.wait(10)
+        return key_set(KEY)
+
+    keys = KeySet(hanging)
+    around = Boundary(TokenVerifier(keys, ISSUER, AUDIENCE, LEEWAY), 10, 5.0)
+    metadata = [("authorization", bearer(KEY))]
+    context = await refused(context=Context(metadata, remaining=0.05), around=around)
+    assert context.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    waiting = asyncio.create_task(called(context=Context(metadata), around=around))
+    answering.set()
+    assert (await waiting).user_id == str(OWNER)  # type: ignore[attr-defined]
 
 
 async def test_an_empty_entry_is_no_token_and_takes_none_away() -> None:

@@ -259,6 +259,22 @@ async def test_a_source_that_hangs_is_given_up_and_asked_again(monkeypatch: pyte
     assert knows(keys, "new")
 
 
+async def test_a_source_that_hangs_for_ever_takes_a_few_threads_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(key_set(OLD))
+    keys = loaded(source)
+    monkeypatch.setattr(auth_keys, "LOOK_SECONDS", 0.01)
+    source.gate.clear()
+    for _ in range(3 * auth_keys.MOST_HANGING):
+        await keys.refresh()
+    assert source.reads == 1 + auth_keys.MOST_HANGING
+    source.gate.set()
+    monkeypatch.setattr(auth_keys, "LOOK_SECONDS", 10)
+    source.document = key_set(NEW)
+    async with asyncio.timeout(10):
+        while not knows(keys, "new"):
+            await keys.refresh()
+
+
 async def test_a_failure_is_logged_when_it_begins_when_it_changes_and_when_it_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
