@@ -20,7 +20,7 @@ from server.domain.validation import parse_uuid
 from server.errors import InvalidToken, NoSigningKeys
 
 MOST_REMEMBERED = 4_096
-"""How many tokens are remembered as good; each takes some 300 bytes."""
+"""How many tokens are remembered as good; each takes some 450 bytes."""
 
 LONGEST_AUTHORIZATION = 8_192
 """Characters. A token of Nibble's has under a thousand; one that is longer is nobody's."""
