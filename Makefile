@@ -88,8 +88,8 @@ $(VENV)/run.stamp: requirements-run.lock | $(BIN)/python
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable . >&2
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.lock devstack/kafka.lock $(VENV)/run.stamp
+$(VENV)/dev.stamp: requirements-dev.lock devstack/kafka.lock devstack/swagger-ui.lock $(VENV)/run.stamp
 	@echo "installing what development needs" >&2
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock >&2
-	@$(BIN)/python -m devstack fetch-kafka >&2
+	@$(BIN)/python -m devstack fetch-jars >&2
 	@touch $@

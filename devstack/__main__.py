@@ -1,4 +1,4 @@
-"""The command line: `run`, `token`, `keys`, `fetch-kafka` and `lock-kafka`."""
+"""The command line: `run`, `token`, `keys`, `page`, `fetch-jars` and `lock-jars`."""
 
 import argparse
 import os
@@ -58,20 +58,31 @@ def keys(arguments: argparse.Namespace) -> None:
     print(InsecureDevelopmentIdentity.create(_run_dir(os.environ) / "identity").jwks_file)
 
 
-def fetch_kafka(arguments: argparse.Namespace) -> None:
-    """Downloads and verifies Kafka's jars where they are missing, so that no later start has to."""
+def page(arguments: argparse.Namespace) -> None:
+    """Puts the files of the API page together in a folder, for a gateway that runs elsewhere."""
     from threading import Event
 
-    from devstack.kafka_jars import Jars
+    from devstack.api_page import ApiPage
 
-    Jars().provide(print, Event())
+    ApiPage(arguments.folder).assemble(print, Event())
 
 
-def lock_kafka(arguments: argparse.Namespace) -> None:
-    """Pins the jars of the newest Kafka of the series."""
-    from devstack.kafka_jars import write_lock
+def fetch_jars(arguments: argparse.Namespace) -> None:
+    """Downloads and verifies the pinned jars where they are missing, so that no later start has to."""
+    from threading import Event
 
-    write_lock(print)
+    from devstack.jars import PINS, Jars
+
+    for pin in PINS:
+        Jars(pin).provide(print, Event())
+
+
+def lock_jars(arguments: argparse.Namespace) -> None:
+    """Pins the newest jars of each series."""
+    from devstack.jars import PINS, write_lock
+
+    for pin in PINS:
+        write_lock(pin, print)
 
 
 def _run_dir(env: Mapping[str, str]) -> Path:
@@ -89,8 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     token_parser.add_argument("--sub", metavar="UUID", help="the caller; a new one by default")
     token_parser.set_defaults(command=token)
     commands.add_parser("keys", help="make the development signing key").set_defaults(command=keys)
-    commands.add_parser("fetch-kafka", help="download Kafka's jars").set_defaults(command=fetch_kafka)
-    commands.add_parser("lock-kafka", help="pin the newest Kafka again").set_defaults(command=lock_kafka)
+    page_parser = commands.add_parser("page", help="put the files of the API page together")
+    page_parser.add_argument("folder", type=Path)
+    page_parser.set_defaults(command=page)
+    commands.add_parser("fetch-jars", help="download Kafka and Swagger UI").set_defaults(command=fetch_jars)
+    commands.add_parser("lock-jars", help="pin the newest Kafka and Swagger UI again").set_defaults(command=lock_jars)
     return parser
 
 

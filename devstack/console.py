@@ -57,6 +57,7 @@ def text(stack: Stack) -> str:
     psql = shlex.join([str(stack.postgres.psql), stack.dsn])
     return f"""
 REST      {stack.gateway_url}   (gRPC too)
+API page  {stack.page_url}
 gRPC      {", ".join(stack.grpc_targets)}   (reflection is on)
 Kafka     {stack.kafka_bootstrap}
 Metrics   {" ".join(stack.metrics_urls)}

@@ -29,6 +29,7 @@ class Here:
     api_ports: Sequence[int]
     jwks_file: Path
     descriptors: Path
+    page: Path
 
     def ports(self) -> Mapping[tuple[str, int], int]:
         """The port that takes the place of each address and port in production, all on loopback."""
@@ -40,7 +41,11 @@ class Here:
 
     def paths(self) -> Mapping[str, Path]:
         """What takes the place of each path in production."""
-        return {"/etc/envoy/nibble.binpb": self.descriptors, "/etc/envoy/jwks": self.jwks_file.parent}
+        return {
+            "/etc/envoy/nibble.binpb": self.descriptors,
+            "/etc/envoy/jwks": self.jwks_file.parent,
+            "/etc/envoy/docs": self.page,
+        }
 
 
 def localised(production: Node, here: Here) -> Node:

@@ -1,10 +1,12 @@
 """Envoy from its wheel, on the configuration that production runs with other addresses."""
 
 from pathlib import Path
+from threading import Event
 
 import envoy
 import yaml
 
+from devstack.api_page import ApiPage
 from devstack.envoy_config import Here, localised
 from devstack.part import CHECKOUT, Program, Say
 from devstack.ports import Ports, free_port
@@ -16,9 +18,11 @@ PRODUCTION_CONFIG = CHECKOUT / "envoy.yaml"
 class Gateway:
     """Envoy on the gateway port, in front of the API workers."""
 
-    def __init__(self, run_dir: Path, ports: Ports, workers: int, jwks_file: Path) -> None:
+    def __init__(self, run_dir: Path, ports: Ports, workers: int, jwks_file: Path, stopping: Event) -> None:
         self._config = run_dir / "gateway" / "envoy.yaml"
         self._port = ports.gateway
+        self._stopping = stopping
+        self._page = ApiPage(run_dir / "gateway" / "docs")
         self._here = Here(
             gateway_port=ports.gateway,
             admin_port=free_port(),
@@ -26,6 +30,7 @@ class Gateway:
             api_ports=[ports.grpc + i for i in range(workers)],
             jwks_file=jwks_file,
             descriptors=CHECKOUT / "generated" / "nibble.binpb",
+            page=self._page.folder,
         )
 
     def program(self) -> Program:
@@ -48,4 +53,5 @@ class Gateway:
     def _prepare(self, say: Say) -> None:
         production = yaml.safe_load(PRODUCTION_CONFIG.read_text())
         self._config.parent.mkdir(exist_ok=True)
+        self._page.assemble(say, self._stopping)
         self._config.write_text(yaml.safe_dump(localised(production, self._here), sort_keys=False))

@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from devstack.errors import StackError
-from devstack.kafka_jars import Jars
+from devstack.jars import KAFKA, Jars
 from devstack.part import Program, Say, launcher
 from devstack.ports import LOOPBACK, accepts, free_port
 
@@ -41,7 +41,7 @@ class Kafka:
         self._port = port
         self._controller_port = free_port()
         self._stopping = stopping
-        self._jars = Jars()
+        self._jars = Jars(KAFKA)
 
     @property
     def bootstrap(self) -> str:

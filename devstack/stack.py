@@ -91,6 +91,11 @@ class Stack:
         return f"http://{LOOPBACK}:{self.ports.gateway}"
 
     @property
+    def page_url(self) -> str:
+        """Where Envoy serves the API page."""
+        return f"{self.gateway_url}/docs/"
+
+    @property
     def grpc_target(self) -> str:
         """HOST:PORT of the first API worker itself."""
         return self.grpc_targets[0]
@@ -217,7 +222,7 @@ class Stack:
             self.postgres.program(),
             self._kafka.program(),
             *service.programs(self.service_env(), self.ports, self.workers),
-            Gateway(self.run_dir, self.ports, self.workers, identity.jwks_file).program(),
+            Gateway(self.run_dir, self.ports, self.workers, identity.jwks_file, self._stopping).program(),
         ]
         return [program for program in programs if program.name in self._wanted]
 

@@ -45,7 +45,7 @@ TICKET = "/api/v1/tickets/0192f0c1-2345-7abc-8def-0123456789ab"
 
 REFUSED = {
     "an unknown path": Refused("GET", "/api/v1/ticket", 404, 5, "UNKNOWN_PATH"),
-    "the root": Refused("GET", "/", 404, 5, "UNKNOWN_PATH"),
+    "the root": Refused("POST", "/", 404, 5, "UNKNOWN_PATH"),
     "a path too deep": Refused("GET", f"{TICKET}/history/1", 404, 5, "UNKNOWN_PATH"),
     "a gRPC path without gRPC": Refused("GET", "/nibble.support.v1.TicketService/GetTicket", 404, 5, "UNKNOWN_PATH"),
     "a method that no path takes": Refused("DELETE", TICKET, 405, 12, "METHOD_NOT_ALLOWED"),

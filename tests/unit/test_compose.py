@@ -10,6 +10,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from devstack import api_page
 from server.app import TOPIC
 from server.settings import ENV_NAMES, Role, read_settings
 
@@ -35,7 +36,7 @@ def resolved(**environment: str) -> Node:
 
 COMPOSE = resolved()
 SERVICES: Mapping[str, Node] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+OURS = {name: service for name, service in SERVICES.items() if service.get("build", {}).get("target") == "service"}
 
 
 def published(service: Node) -> list[str]:
@@ -61,8 +62,16 @@ def images() -> Iterator[str]:
 
 
 def image_version(name: str) -> str:
-    image: str = SERVICES[name]["image"]
+    """The version of the program in the container, whether its image is taken as it is or built upon."""
+    target = SERVICES[name].get("build", {}).get("target")
+    image: str = base_of(target) if target else SERVICES[name]["image"]
     return image.rpartition(":")[2].removeprefix("v")
+
+
+def base_of(stage: str) -> str:
+    """The image that a stage of the Dockerfile begins with."""
+    (image,) = re.findall(rf"^FROM (\S+) AS {stage}$", DOCKERFILE, re.MULTILINE)
+    return str(image)
 
 
 def waits_for(name: str) -> dict[str, str]:
@@ -140,7 +149,8 @@ def test_the_image_runs_as_a_numbered_user_who_is_not_root() -> None:
 def test_requirements_are_installed_by_their_hashes() -> None:
     installs = re.findall(r"pip install (.*)", DOCKERFILE)
     fetching = [install.split() for install in installs if "-r" in install.split()]
-    assert [words[-1] for words in fetching] == ["requirements.lock", "requirements-build.lock"]
+    assert [words[-1] for words in fetching] == ["page.lock", "requirements.lock", "requirements-build.lock"]
+    assert re.search(r"awk '.*' requirements-run\.lock > page\.lock", DOCKERFILE)
     assert all({"--require-hashes", "--no-deps"} <= set(words) for words in fetching)
     # What is left installs the wheel that was built here, from nowhere else.
     local = [install for install in installs if "-r" not in install.split()]
@@ -215,8 +225,16 @@ def test_the_api_is_healthy_when_every_worker_is() -> None:
 def test_envoy_finds_its_files_where_they_are_mounted() -> None:
     targets = {v["target"] for v in SERVICES["envoy"]["volumes"]}
     wanted = set(re.findall(r"/etc/envoy/[\w./]+", (CHECKOUT / "envoy.yaml").read_text()))
-    assert wanted == {"/etc/envoy/nibble.binpb", "/etc/envoy/jwks"}
+    assert wanted == {"/etc/envoy/nibble.binpb", "/etc/envoy/jwks", "/etc/envoy/docs"}
     assert targets == {"/etc/envoy/envoy.yaml", "/etc/envoy/nibble.binpb", "/etc/envoy/jwks/jwks.json"}
+    gateway = DOCKERFILE.partition(" AS gateway\n")[2].partition("\nFROM ")[0]
+    assert gateway.split() == ["COPY", "--from=page", "/page", "/etc/envoy/docs"]
+
+
+def test_the_page_needs_nothing_that_its_stage_does_not_have() -> None:
+    stage = DOCKERFILE.partition(" AS page\n")[2].partition("\nFROM ")[0]
+    here = {path.resolve() for path in map(CHECKOUT.joinpath, re.findall(r"^COPY (\S+)", stage, re.MULTILINE))}
+    assert all({path, *path.parents} & here for path in api_page.OURS)
 
 
 def test_data_outlives_its_container() -> None:

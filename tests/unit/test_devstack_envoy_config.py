@@ -20,6 +20,7 @@ HERE = Here(
     api_ports=[2001, 2002, 2003],
     jwks_file=Path("/run-dir/identity/jwks.json"),
     descriptors=Path("/checkout/generated/nibble.binpb"),
+    page=Path("/run-dir/gateway/docs"),
 )
 
 
@@ -69,7 +70,7 @@ def test_everything_listens_on_loopback_and_speaks_to_loopback(production: Node)
 
 def test_no_path_of_the_container_is_left(production: Node) -> None:
     values = {str(value) for _, value in leaves(localised(production, HERE))}
-    assert {"/run-dir/identity", "/checkout/generated/nibble.binpb"} <= values
+    assert {"/run-dir/identity", "/checkout/generated/nibble.binpb", "/run-dir/gateway/docs"} <= values
     assert not any(value.startswith("/etc/") for value in values)
 
 

@@ -372,6 +372,7 @@ def test_envoy_accepts_the_configuration(tmp_path: Path) -> None:
         api_ports=worker_ports(),
         jwks_file=tmp_path / "jwks.json",
         descriptors=CHECKOUT / "generated/nibble.binpb",
+        page=tmp_path,
     )
     config = tmp_path / "envoy.yaml"
     config.write_text(yaml.safe_dump(localised(CONFIG, here)))

@@ -1,6 +1,6 @@
-"""The jars of the Kafka broker: which ones, by what hash, and where they are on this machine.
+"""Jars from a Maven repository: which ones, by what hash, and where they are on this machine.
 
-`kafka.lock` pins the exact set; a jar whose hash differs is never used. The ordinary Maven repository cache serves as a
+A lock file pins the exact set; a jar whose hash differs is never used. The ordinary Maven repository cache serves as a
 download cache between checkouts. A folder of verified jars in the checkout makes later starts need neither.
 """
 
@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,16 +23,38 @@ from jgo.maven import Artifact, MavenContext
 from devstack.errors import StackError, StackStopped
 from devstack.part import CHECKOUT, Say
 
-LOCK_FILE = Path(__file__).with_name("kafka.lock")
 CACHE = CHECKOUT / ".cache"
-KAFKA = "org.apache.kafka:kafka_2.13"
-SERIES = "4.3."
 _HEADER = """\
-# The jars that a Kafka broker runs on: group:artifact:version, size in bytes, SHA-256.
-# Written by `python -m devstack lock-kafka`.
+# {}:{}* and what it runs on: group:artifact:version, size in bytes, SHA-256.
+# Written by `python -m devstack lock-jars`.
 """
 _DOWNLOADS_AT_ONCE = 6
 _PROGRESS_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a lock file pins: the newest version of `artifact` (`group:artifact`) that begins with `series`, with all
+    that it needs at run time.
+    """
+
+    artifact: str
+    series: str
+    lock_file: Path
+
+    @property
+    def name(self) -> str:
+        """What it is called towards people."""
+        return self.lock_file.stem
+
+    def version(self, jars: Sequence["Jar"]) -> str:
+        """The version of the artifact itself among `jars`."""
+        return next(jar.coordinates.rpartition(":")[2] for jar in jars if jar.coordinates.startswith(f"{self.artifact}:"))
+
+
+KAFKA = Pin("org.apache.kafka:kafka_2.13", "4.3.", Path(__file__).with_name("kafka.lock"))
+SWAGGER_UI = Pin("org.webjars:swagger-ui", "5.", Path(__file__).with_name("swagger-ui.lock"))
+PINS = (KAFKA, SWAGGER_UI)
 
 
 @dataclass(frozen=True)
@@ -48,7 +70,7 @@ class Jar:
         """Reads `group:artifact:version size sha256`; StackError for another shape."""
         match = re.fullmatch(r"([\w.-]+:[\w.-]+:[\w.-]+) (\d+) ([0-9a-f]{64})", line)
         if match is None:
-            raise StackError(f"{LOCK_FILE.name} has a line that is no jar: {line!r}")
+            raise StackError(f"a lock file has a line that is no jar: {line!r}")
         return cls(match[1], int(match[2]), match[3])
 
     @property
@@ -71,18 +93,13 @@ class Jar:
         return path.is_file() and path.stat().st_size == self.size and _sha256(path) == self.sha256
 
 
-def read_lock(lock_file: Path = LOCK_FILE) -> list[Jar]:
+def read_lock(lock_file: Path) -> list[Jar]:
     """The pinned jars; StackError when the file is missing or malformed."""
     try:
         lines = lock_file.read_text().splitlines()
     except OSError as error:
         raise StackError(f"cannot read {lock_file}: {error.strerror}") from error
     return [Jar.parse(line) for line in lines if line and not line.startswith("#")]
-
-
-def kafka_version(jars: list[Jar]) -> str:
-    """The version of the broker itself."""
-    return next(jar.coordinates.rpartition(":")[2] for jar in jars if jar.coordinates.startswith(f"{KAFKA}:"))
 
 
 class Jars:
@@ -95,16 +112,23 @@ class Jars:
 
     def __init__(
         self,
-        lock_file: Path = LOCK_FILE,
+        pin: Pin,
         cache: Path = CACHE,
         shared: Path | None = None,
         repositories: Mapping[str, str] | None = None,
     ) -> None:
-        self._lock_file = lock_file
+        self._pin = pin
         self._shared = MavenContext(repo_cache=shared)
         self._repositories = None if repositories is None else dict(repositories)
-        self._jars = read_lock(lock_file)
-        self.folder = cache / f"kafka-{kafka_version(self._jars)}"
+        self._jars = read_lock(pin.lock_file)
+        self.version = pin.version(self._jars)
+        self.folder = cache / f"{pin.name}-{self.version}"
+
+    @property
+    def main(self) -> Path:
+        """Where the jar of the artifact itself is, once they are provided."""
+        _, artifact = self._pin.artifact.split(":")
+        return self.folder / f"{artifact}-{self.version}.jar"
 
     def provide(self, say: Say, stopping: Event) -> None:
         """Puts every pinned jar, and no other, into `folder`, downloading as needed; at once when they are there.
@@ -117,8 +141,8 @@ class Jars:
         self.folder.mkdir(parents=True, exist_ok=True)
         with _exclusive(self.folder / "lock"):
             if not self._is_stamped():
-                self._fill(Progress(self._jars, say, stopping))
-                self._stamp.write_text(_sha256(self._lock_file))
+                self._fill(Progress(self._pin.name, self._jars, say, stopping))
+                self._stamp.write_text(_sha256(self._pin.lock_file))
 
     @property
     def _stamp(self) -> Path:
@@ -126,7 +150,7 @@ class Jars:
 
     def _is_stamped(self) -> bool:
         """Whether all jars were verified once and none has gone since; cheap enough for every start."""
-        if not self._stamp.is_file() or self._stamp.read_text() != _sha256(self._lock_file):
+        if not self._stamp.is_file() or self._stamp.read_text() != _sha256(self._pin.lock_file):
             return False
         return all((self.folder / jar.file_name).is_file() for jar in self._jars)
 
@@ -154,23 +178,24 @@ class Jars:
         progress.finished(jar)
 
 
-def write_lock(say: Say) -> None:
-    """Rewrites the lock file for the newest Kafka of the series; StackError when the repository cannot be reached."""
+def write_lock(pin: Pin, say: Say) -> None:
+    """Rewrites the lock file for the newest of the series; StackError when the repository cannot be reached."""
     with tempfile.TemporaryDirectory() as folder:
         context = MavenContext(repo_cache=Path(folder))
         try:
-            artifacts = _resolve(context)
+            artifacts = _resolve(pin, context)
             say(f"{len(artifacts)} jars for {artifacts[0]}")
             lines = sorted(_lock_line(artifact) for artifact in artifacts)
         except (OSError, RuntimeError) as error:
-            raise StackError(f"could not resolve {KAFKA} ({_reason(error)}); check the network") from error
-    LOCK_FILE.write_text(_HEADER + "".join(lines))
+            raise StackError(f"could not resolve {pin.artifact} ({_reason(error)}); check the network") from error
+    pin.lock_file.write_text(_HEADER.format(pin.artifact, pin.series) + "".join(lines))
 
 
 class Progress:
     """Counts what has arrived, and says so every other second once something must be downloaded."""
 
-    def __init__(self, jars: list[Jar], say: Say, stopping: Event) -> None:
+    def __init__(self, name: str, jars: list[Jar], say: Say, stopping: Event) -> None:
+        self._name = name
         self._count, self._bytes = len(jars), sum(jar.size for jar in jars)
         self._say, self._stopping = say, stopping
         self._done_count = self._done_bytes = 0
@@ -181,7 +206,7 @@ class Progress:
     def starts(self) -> None:
         """To be called before each download; StackStopped when the stack is told to stop."""
         if self._stopping.is_set():
-            raise StackStopped("stopped while downloading Kafka")
+            raise StackStopped(f"stopped while downloading {self._name}")
         self._downloading = True
 
     def finished(self, jar: Jar) -> None:
@@ -195,7 +220,7 @@ class Progress:
 
     def _line(self) -> str:
         done, all_of_it = self._done_bytes / 1e6, self._bytes / 1e6
-        return f"kafka: downloading, {self._done_count} of {self._count} jars, {done:.0f} of {all_of_it:.0f} MB"
+        return f"{self._name}: downloading, {self._done_count} of {self._count} jars, {done:.0f} of {all_of_it:.0f} MB"
 
 
 def _download(jar: Jar, context: MavenContext) -> Path:
@@ -208,7 +233,7 @@ def _download(jar: Jar, context: MavenContext) -> Path:
     if not jar.is_at(path):
         raise StackError(
             f"{jar.coordinates} is not the pinned jar: "
-            f"its SHA-256 is {_sha256(path)}, {LOCK_FILE.name} has {jar.sha256}"
+            f"its SHA-256 is {_sha256(path)}, the lock file has {jar.sha256}"
         )
     return path
 
@@ -230,18 +255,17 @@ def _copy(source: Path, target: Path) -> None:
     Path(unfinished.name).replace(target)
 
 
-def _resolve(context: MavenContext) -> list[Artifact]:
-    group, artifact = KAFKA.split(":")
-    project = context.project(group, artifact)
+def _resolve(pin: Pin, context: MavenContext) -> list[Artifact]:
+    project = context.project(*pin.artifact.split(":"))
     project.update()
-    version = max((c.version for c in project.versions() if c.version.startswith(SERIES)), key=_version_key)
-    dependency = context.create_dependency(f"{KAFKA}:{version}")
+    version = max((c.version for c in project.versions() if c.version.startswith(pin.series)), key=_version_key)
+    dependency = context.create_dependency(f"{pin.artifact}:{version}")
     _, transitive = context.resolver.resolve([dependency])
     found = [dependency.artifact, *(d.artifact for d in transitive if d.scope in ("compile", "runtime"))]
     # Kafka logs to SLF4J and brings Log4j, but only its release archive has the bridge between the two.
-    log4j = next(a for a in found if a.artifactId == "log4j-core")
-    bridge = context.project(log4j.groupId, "log4j-slf4j-impl").at_version(log4j.version).artifact()
-    return [*found, bridge]
+    log4j = [a for a in found if a.artifactId == "log4j-core"]
+    bridges = [context.project(a.groupId, "log4j-slf4j-impl").at_version(a.version).artifact() for a in log4j]
+    return [*found, *bridges]
 
 
 def _version_key(version: str) -> list[int]:

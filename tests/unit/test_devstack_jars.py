@@ -3,15 +3,16 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from devstack import kafka_jars
+from devstack import jars
 from devstack.errors import StackError, StackStopped
-from devstack.kafka_jars import LOCK_FILE, Jar, Jars, kafka_version, read_lock
+from devstack.jars import PINS, Jar, Jars, Pin, read_lock
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.9"
 CLIENTS = "org.apache.kafka:kafka-clients:4.3.9"
@@ -29,7 +30,11 @@ class Repository:
 
     @property
     def jars(self) -> Jars:
-        return Jars(self.lock_file, self._cache, self.shared, {"test": self._url})
+        return Jars(self.pinned, self._cache, self.shared, {"test": self._url})
+
+    @property
+    def pinned(self) -> Pin:
+        return replace(jars.KAFKA, lock_file=self.lock_file)
 
     def publish(self, coordinates: str, content: bytes) -> bytes:
         self.path_of(coordinates, self.files).parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +94,7 @@ def test_a_jar_that_was_lost_is_put_back(repository: Repository) -> None:
 
 def test_another_checkout_takes_them_from_the_shared_cache(repository: Repository, tmp_path: Path) -> None:
     repository.provide()
-    other = Jars(repository.lock_file, tmp_path / "other", repository.shared, {})
+    other = Jars(repository.pinned, tmp_path / "other", repository.shared, {})
     other.provide(lambda line: None, threading.Event())
     assert contents(other.folder) == contents(repository.jars.folder)
 
@@ -136,9 +141,20 @@ def test_a_malformed_lock_file_is_refused(line: str) -> None:
         Jar.parse(line)
 
 
-def test_the_lock_file_pins_one_consistent_kafka() -> None:
-    jars = read_lock(LOCK_FILE)
-    versions = {jar.coordinates.split(":")[2] for jar in jars if jar.coordinates.startswith("org.apache.kafka:")}
-    assert versions == {kafka_version(jars)}
-    assert kafka_version(jars).startswith(kafka_jars.SERIES)
-    assert any(jar.coordinates.startswith("org.apache.logging.log4j:log4j-slf4j-impl:") for jar in jars)
+@pytest.mark.parametrize("pin", PINS, ids=lambda pin: pin.name)
+def test_a_lock_file_pins_the_artifact_and_nothing_else_of_its_group_in_another_version(pin: Pin) -> None:
+    pinned = read_lock(pin.lock_file)
+    group, _, _ = pin.artifact.partition(":")
+    versions = {jar.coordinates.split(":")[2] for jar in pinned if jar.coordinates.startswith(f"{group}:")}
+    assert versions == {pin.version(pinned)}
+    assert pin.version(pinned).startswith(pin.series)
+
+
+def test_kafka_has_what_it_logs_with() -> None:
+    pinned = read_lock(jars.KAFKA.lock_file)
+    assert any(jar.coordinates.startswith("org.apache.logging.log4j:log4j-slf4j-impl:") for jar in pinned)
+
+
+def test_the_jar_of_the_artifact_itself_is_known(repository: Repository) -> None:
+    repository.provide()
+    assert repository.jars.main.read_bytes() == b"broker"
