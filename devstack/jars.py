@@ -49,7 +49,9 @@ class Pin:
 
     def version(self, jars: Sequence["Jar"]) -> str:
         """The version of the artifact itself among `jars`."""
-        return next(jar.coordinates.rpartition(":")[2] for jar in jars if jar.coordinates.startswith(f"{self.artifact}:"))
+        return next(
+            jar.coordinates.rpartition(":")[2] for jar in jars if jar.coordinates.startswith(f"{self.artifact}:")
+        )
 
 
 KAFKA = Pin("org.apache.kafka:kafka_2.13", "4.3.", Path(__file__).with_name("kafka.lock"))
@@ -232,8 +234,7 @@ def _download(jar: Jar, context: MavenContext) -> Path:
         ) from error
     if not jar.is_at(path):
         raise StackError(
-            f"{jar.coordinates} is not the pinned jar: "
-            f"its SHA-256 is {_sha256(path)}, the lock file has {jar.sha256}"
+            f"{jar.coordinates} is not the pinned jar: its SHA-256 is {_sha256(path)}, the lock file has {jar.sha256}"
         )
     return path
 
