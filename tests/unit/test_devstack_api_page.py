@@ -33,12 +33,13 @@ def test_all_that_the_page_refers_to_lies_beside_it(folder: Path) -> None:
         assert (folder / reference.partition("?")[0]).stat().st_size > 0
 
 
-def test_what_is_kept_for_good_has_the_version_in_its_address() -> None:
+def test_what_browsers_keep_has_its_version_in_its_address() -> None:
     version = SWAGGER_UI.version(read_lock(SWAGGER_UI.lock_file))
     assert {r for r in REFERENCES if r.startswith("swagger-ui")} == {
         f"swagger-ui.css?{version}",
         f"swagger-ui-bundle.js?{version}",
     }
+    assert rf"[^?]*\?{re.escape(version)}'" in (CHECKOUT / "envoy.yaml").read_text()
 
 
 def test_a_second_assembly_replaces_what_is_there(folder: Path) -> None:
