@@ -3,21 +3,22 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from server import app, telemetry
 from server.processes import CANNOT_START
 from server.settings import Role, Settings, SettingsError, read_settings
+
+LOOPBACK = "127.0.0.1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one role to its end; returns the exit code: 2 where it can't start, with the reasons on standard error."""
     arguments = _parser().parse_args(argv)
     if arguments.command == "health":
-        from server.health import is_serving
-
         port = arguments.port or os.environ.get("GRPC_PORT") or 50_051
-        return 0 if is_serving(f"127.0.0.1:{port}") else 1
+        return 0 if _is_serving(int(port), os.environ) else 1
     role = Role(arguments.command)
     try:
         settings = read_settings(role, _environ(arguments))
@@ -33,6 +34,27 @@ def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
     if role is Role.API:
         return app.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
     return app.run_relay(settings) if role is Role.RELAY else app.run_migrate(settings)
+
+
+def _is_serving(port: int, environ: Mapping[str, str]) -> bool:
+    """Asks the API on this machine, by TLS where the settings that it shares with this probe say so."""
+    from server import health, tls
+
+    peer = None
+    if environ.get("TLS_CERT_FILE"):
+        try:
+            peer = tls.whoever_listens(LOOPBACK, port, _own_pair(environ), health.PROBE_TIMEOUT)
+        except OSError:
+            return False
+    return health.is_serving(f"{LOOPBACK}:{port}", peer=peer)
+
+
+def _own_pair(environ: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """What the probe shows where clients must show something: its own pair, or else the server's."""
+    if not environ.get("TLS_CLIENT_CA_FILE"):
+        return None
+    which = "TLS_PROBE" if environ.get("TLS_PROBE_CERT_FILE") else "TLS"
+    return Path(environ.get(f"{which}_CERT_FILE", "")), Path(environ.get(f"{which}_KEY_FILE", ""))
 
 
 def _environ(arguments: argparse.Namespace) -> dict[str, str]:

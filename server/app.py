@@ -21,6 +21,8 @@ from server.domain.paging import PageTokens
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from grpc import ServerCredentials
+
     from server.api.boundary import Boundary
     from server.api.server import ApiServer
     from server.auth.keys import KeySet
@@ -262,8 +264,20 @@ def _boundary(settings: Settings, keys: "KeySet") -> "Boundary":
 def _api_server(settings: Settings, on: "Collaborators", boundary: "Boundary") -> "ApiServer":
     from server.api.server import ApiServer, Endpoint
 
-    endpoint = Endpoint(settings.grpc_host, settings.grpc_port, settings.max_request_bytes)
+    endpoint = Endpoint(settings.grpc_host, settings.grpc_port, settings.max_request_bytes, _credentials(settings))
     try:
         return ApiServer(on, boundary, endpoint)
     except RuntimeError as error:
         raise StartError(f"can't listen on {endpoint.host}:{endpoint.port} (GRPC_PORT): {error}") from error
+
+
+def _credentials(settings: Settings) -> "ServerCredentials | None":
+    from server.tls import TlsFiles, UnusableTls, server_credentials
+
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    try:
+        files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+        return server_credentials(files, _now)
+    except UnusableTls as error:
+        raise StartError(str(error)) from error

@@ -117,6 +117,11 @@ class Settings:
     max_request_bytes: int = _setting(_number(int, 1_024, 104_857_600), 1_048_576)
     shutdown_delay_seconds: float = _setting(_number(float, 0, 600), 3.0)
     shutdown_grace_seconds: float = _setting(_number(float, 0, 600), 10.0)
+    tls_cert_file: Path | None = _setting(Path)  # noqa: RUF009
+    tls_key_file: Path | None = _setting(Path)  # noqa: RUF009
+    tls_client_ca_file: Path | None = _setting(Path)  # noqa: RUF009
+    tls_probe_cert_file: Path | None = _setting(Path)  # noqa: RUF009
+    tls_probe_key_file: Path | None = _setting(Path)  # noqa: RUF009
 
 
 ENV_NAMES = frozenset(f.name.upper() for f in fields(Settings))
@@ -140,7 +145,7 @@ def read_settings(role: Role, environ: Mapping[str, str] = os.environ) -> Settin
                 problems.append(f"{name} is not set; the {role} needs it")
         except ValueError as error:
             problems.append(f"{name} {error}")
-    problems += _contradictions(role, values)
+    problems += _contradictions(role, values) + _tls_contradictions(values)
     if problems:
         raise SettingsError("\n".join(problems))
     return Settings(**values)
@@ -150,3 +155,14 @@ def _contradictions(role: Role, values: Mapping[str, Any]) -> list[str]:
     if role is Role.API and ("jwks_file" in values) == ("jwks_url" in values):
         return ["JWKS_FILE or JWKS_URL must be set, and not both"]
     return []
+
+
+def _tls_contradictions(values: Mapping[str, Any]) -> list[str]:
+    problems = [
+        f"TLS_{whose}CERT_FILE and TLS_{whose}KEY_FILE must both be set, or neither"
+        for whose in ("", "PROBE_")
+        if (f"tls_{whose}cert_file".lower() in values) != (f"tls_{whose}key_file".lower() in values)
+    ]
+    if "tls_client_ca_file" in values and not {"tls_cert_file", "tls_key_file"} <= values.keys():
+        problems.append("TLS_CLIENT_CA_FILE has no meaning without TLS_CERT_FILE and TLS_KEY_FILE")
+    return problems

@@ -25,11 +25,12 @@ SERVICES = (TICKET_SERVICE, COMMENT_SERVICE)
 
 
 class Endpoint(NamedTuple):
-    """Where a server listens and how large a request it takes, in bytes."""
+    """Where a server listens and how large a request it takes, in bytes; without `credentials` it speaks no TLS."""
 
     host: str
     port: int
     max_request_bytes: int
+    credentials: grpc.ServerCredentials | None = None
 
 
 class ApiServer:
@@ -54,7 +55,11 @@ class ApiServer:
         names = [service.full_name for service in SERVICES]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         self._server.add_generic_rpc_handlers((_UnknownMethods(),))
-        self._server.add_insecure_port(f"{endpoint.host}:{endpoint.port}")
+        address = f"{endpoint.host}:{endpoint.port}"
+        if endpoint.credentials is None:
+            self._server.add_insecure_port(address)
+        else:
+            self._server.add_secure_port(address, endpoint.credentials)
 
     async def start(self) -> None:
         """Start to answer; health stays NOT_SERVING until `report_health`."""

@@ -39,6 +39,11 @@ DEFAULTS = {
     "max_request_bytes": 1024 * 1024,
     "shutdown_delay_seconds": 3,
     "shutdown_grace_seconds": 10,
+    "tls_cert_file": None,
+    "tls_key_file": None,
+    "tls_client_ca_file": None,
+    "tls_probe_cert_file": None,
+    "tls_probe_key_file": None,
 }
 NEEDED = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "JWT_ISSUER", "JWT_AUDIENCE", "JWKS_FILE", "PAGE_TOKEN_KEY"}
 
@@ -171,6 +176,29 @@ def test_the_keys_may_come_from_an_url() -> None:
 def test_keys_come_by_http_only(url: str) -> None:
     with pytest.raises(SettingsError, match="JWKS_URL must be"):
         read(JWKS_FILE="", JWKS_URL=url)
+
+
+PAIRS = [("TLS_CERT_FILE", "TLS_KEY_FILE"), ("TLS_PROBE_CERT_FILE", "TLS_PROBE_KEY_FILE")]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("given", [0, 1])
+def test_a_certificate_without_its_key_is_refused_and_a_key_without_its_certificate(
+    pair: tuple[str, str], given: int
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{pair[0]} and {pair[1]} must both be set, or neither$"):
+        read(**{pair[given]: "some.pem"})
+
+
+def test_client_certificates_are_not_asked_for_without_tls() -> None:
+    with pytest.raises(SettingsError, match=r"^TLS_CLIENT_CA_FILE has no meaning without TLS_CERT_FILE"):
+        read(TLS_CLIENT_CA_FILE="ca.pem")
+
+
+def test_the_files_for_tls_are_read_as_paths() -> None:
+    settings = read(TLS_CERT_FILE="a.pem", TLS_KEY_FILE="b.pem", TLS_CLIENT_CA_FILE="c.pem")
+    found = (settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+    assert found == (Path("a.pem"), Path("b.pem"), Path("c.pem"))
 
 
 def test_an_empty_value_counts_as_none() -> None:
