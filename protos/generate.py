@@ -1,5 +1,7 @@
 """Writes generated/ from protos/: message classes, gRPC stubs, their types, Envoy's descriptor set, OpenAPI.
 
+Envoy's configurations for TLS too, from envoy.yaml and gateway/tls.yaml.
+
     python protos/generate.py            rewrite generated/
     python protos/generate.py --check    write nothing; name what is stale and exit 1
     python protos/generate.py --release  make the present contract the one that later changes must not break
@@ -21,7 +23,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a run by path finds only what lies beside the file
 
-from protos import contract, openapi
+from protos import contract, envoy_tls, openapi
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOS = ROOT / "protos"
@@ -83,6 +85,9 @@ def write(folder: Path) -> None:
     write_stubs(folder)
     write_descriptor_set(folder / "nibble.binpb")
     (folder / "openapi.yaml").write_text(openapi.text(contract.read(image())), encoding="utf-8")
+    plain, tls = (ROOT / "envoy.yaml").read_text("utf-8"), (ROOT / "gateway" / "tls.yaml").read_text("utf-8")
+    for name, text in envoy_tls.texts(plain, tls).items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 def files_in(folder: Path) -> set[str]:

@@ -1,0 +1,42 @@
+"""Envoy's configurations for TLS: envoy.yaml, with the sockets of gateway/tls.yaml in their places."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import yaml
+
+Node = Any
+"""What YAML holds: a mapping, a list, or a scalar."""
+
+_HEAD = "# Written by `make generate` from envoy.yaml, whose comments explain it, and gateway/tls.yaml.\n\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes out whatever stands in two places, twice: an anchor tells a reader nothing."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def texts(plain: str, tls: str) -> dict[str, str]:
+    """Each configuration that `tls` describes, by its name; KeyError for a listener or cluster that `plain` lacks."""
+    config = yaml.safe_load(plain)
+    return {name: _HEAD + _text(_with_sockets(config, sockets)) for name, sockets in yaml.safe_load(tls).items()}
+
+
+def _text(config: Node) -> str:
+    return str(yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _with_sockets(plain: Node, sockets: Mapping[str, Mapping[str, Node]]) -> Node:
+    config = deepcopy(plain)
+    resources = config["static_resources"]
+    listeners = {listener["name"]: listener for listener in resources["listeners"]}
+    clusters = {cluster["name"]: cluster for cluster in resources["clusters"]}
+    for name, socket in sockets["listeners"].items():
+        for chain in listeners[name]["filter_chains"]:
+            chain["transport_socket"] = socket
+    for name, socket in sockets["clusters"].items():
+        clusters[name]["transport_socket"] = socket
+    return config
