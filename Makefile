@@ -17,7 +17,7 @@ export RUN_DIR
 ##@ Using it
 
 .PHONY: run
-run: $(VENV)/run.stamp ## Bring up the whole system on this machine; Ctrl-C stops it (WORKERS=1, GATEWAY_PORT=8080, GRPC_PORT=50051, KAFKA_PORT=9092, METRICS_PORT=9464, RUN_DIR=.run)
+run: $(VENV)/run.stamp ## Bring up the whole system on this machine; Ctrl-C stops it (TLS=1 or mutual, WORKERS=1, GATEWAY_PORT=8080, GRPC_PORT=50051, KAFKA_PORT=9092, METRICS_PORT=9464, RUN_DIR=.run)
 	@exec $(BIN)/python -m devstack run --workers $(WORKERS)
 
 .PHONY: token
@@ -25,7 +25,7 @@ token: $(VENV)/run.stamp ## Print a token for the running stack (ROLE=support_ag
 	@exec $(BIN)/python -m devstack token --role $(ROLE) $(if $(SUB),--sub $(SUB))
 
 .PHONY: keys
-keys: $(VENV)/run.stamp ## Make the development signing key and key set in RUN_DIR, which docker compose mounts
+keys: $(VENV)/run.stamp ## Make the development signing key and key set in RUN_DIR, which docker compose mounts; with TLS=1 certificates too
 	@exec $(BIN)/python -m devstack keys
 
 ##@ Working on it

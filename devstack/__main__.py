@@ -33,10 +33,13 @@ def run(arguments: argparse.Namespace) -> None:
     from devstack.console import run_until_stopped
     from devstack.ports import Ports
     from devstack.stack import Stack
+    from devstack.tls import Tls
 
     if arguments.workers < 1:
         raise StackError(f"{arguments.workers} API workers are too few")
-    run_until_stopped(Stack(_run_dir(os.environ), Ports.from_env(os.environ), workers=arguments.workers))
+    run_dir = _run_dir(os.environ)
+    tls = Tls.from_env(os.environ, run_dir / "tls")
+    run_until_stopped(Stack(run_dir, Ports.from_env(os.environ), workers=arguments.workers, tls=tls))
 
 
 def token(arguments: argparse.Namespace) -> None:
@@ -52,10 +55,18 @@ def token(arguments: argparse.Namespace) -> None:
 
 
 def keys(arguments: argparse.Namespace) -> None:
-    """Makes the signing key and the key set of RUN_DIR where they are missing, for a system that runs elsewhere."""
-    from devstack.identity import InsecureDevelopmentIdentity
+    """Makes the signing key and the key set of RUN_DIR where they are missing, for a system that runs elsewhere.
 
-    print(InsecureDevelopmentIdentity.create(_run_dir(os.environ) / "identity").jwks_file)
+    With TLS set, certificates too.
+    """
+    from devstack.identity import InsecureDevelopmentIdentity
+    from devstack.tls import Tls
+
+    run_dir = _run_dir(os.environ)
+    print(InsecureDevelopmentIdentity.create(run_dir / "identity").jwks_file)
+    if tls := Tls.from_env(os.environ, run_dir / "tls"):
+        tls.provide()
+        print(tls.ca)
 
 
 def page(arguments: argparse.Namespace) -> None:

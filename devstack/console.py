@@ -87,14 +87,23 @@ def _token(stack: Stack, role: str) -> str:
 def _curl(stack: Stack) -> str:
     body = '{"subject": "The order never came", "description": "Ordered at noon, and it is evening."}'
     return (
-        f"""curl -sS {stack.gateway_url}/api/v1/tickets -H "Authorization: Bearer $({_caller_token(stack)})" """
+        f"""curl -sS {_for_curl(stack)}{stack.gateway_url}/api/v1/tickets """
+        f"""-H "Authorization: Bearer $({_caller_token(stack)})" """
         f"""-H 'Content-Type: application/json' -d '{body}'"""
     )
 
 
+def _for_curl(stack: Stack) -> str:
+    return f"{stack.tls.curl_options()} " if stack.tls else ""
+
+
+def _for_grpcurl(stack: Stack) -> str:
+    return stack.tls.grpcurl_options() if stack.tls else "-plaintext"
+
+
 def _grpcurl(stack: Stack) -> str:
     return (
-        f"""grpcurl -plaintext -H "authorization: Bearer $({_caller_token(stack)})" """
+        f"""grpcurl {_for_grpcurl(stack)} -H "authorization: Bearer $({_caller_token(stack)})" """
         f"{stack.grpc_target} nibble.support.v1.TicketService/ListMyTickets"
     )
 

@@ -60,6 +60,16 @@ def localised(production: Node, here: Here) -> Node:
     return config
 
 
+def moved(node: Node, folder: str, to: Path) -> Node:
+    """A copy in which every path below `folder`, and `folder` itself, is below `to`."""
+    if isinstance(node, dict):
+        return {key: moved(value, folder, to) for key, value in node.items()}
+    if isinstance(node, list):
+        return [moved(item, folder, to) for item in node]
+    is_below = isinstance(node, str) and (node == folder or node.startswith(f"{folder}/"))
+    return f"{to}{node.removeprefix(folder)}" if is_below else node
+
+
 class _Swap:
     """Replaces the addresses and paths that it knows, and remembers which ones it met."""
 

@@ -7,19 +7,28 @@ import envoy
 import yaml
 
 from devstack.api_page import ApiPage
-from devstack.envoy_config import Here, localised
+from devstack.envoy_config import Here, localised, moved
 from devstack.part import CHECKOUT, Program, Say
 from devstack.ports import Ports, free_port
 from devstack.service import http_status
+from devstack.tls import Tls
 
 PRODUCTION_CONFIG = CHECKOUT / "envoy.yaml"
+TLS_CONFIG = CHECKOUT / "generated" / "envoy-tls.yaml"
+MUTUAL_TLS_CONFIG = CHECKOUT / "generated" / "envoy-mtls.yaml"
+SECRETS = CHECKOUT / "gateway" / "sds"
 
 
 class Gateway:
     """Envoy on the gateway port, in front of the API workers."""
 
-    def __init__(self, run_dir: Path, ports: Ports, workers: int, jwks_file: Path, stopping: Event) -> None:
+    def __init__(
+        self, run_dir: Path, ports: Ports, workers: int, jwks_file: Path, stopping: Event, tls: Tls | None = None
+    ) -> None:
+        """`tls`: how it speaks with callers and with the API; not at all by TLS where there is none."""
+        self._tls = tls
         self._config = run_dir / "gateway" / "envoy.yaml"
+        self._secrets = run_dir / "gateway" / "sds"
         self._port = ports.gateway
         self._stopping = stopping
         self._page = ApiPage(run_dir / "gateway" / "docs")
@@ -46,12 +55,26 @@ class Gateway:
                 "--disable-hot-restart",
             ],
             prepare=self._prepare,
-            is_ready=lambda: http_status(self._port, "/healthz") == 200,
+            is_ready=lambda: http_status(self._port, "/healthz", self._tls) == 200,
             needs=["api"],
         )
 
     def _prepare(self, say: Say) -> None:
-        production = yaml.safe_load(PRODUCTION_CONFIG.read_text())
         self._config.parent.mkdir(exist_ok=True)
         self._page.assemble(say, self._stopping)
+        if self._tls is not None:
+            self._write_secrets(self._tls.folder)
+        production = moved(yaml.safe_load(self._production_config.read_text()), "/etc/envoy/sds", self._secrets)
         self._config.write_text(yaml.safe_dump(localised(production, self._here), sort_keys=False))
+
+    @property
+    def _production_config(self) -> Path:
+        if self._tls is None:
+            return PRODUCTION_CONFIG
+        return MUTUAL_TLS_CONFIG if self._tls.mutual else TLS_CONFIG
+
+    def _write_secrets(self, folder: Path) -> None:
+        self._secrets.mkdir(exist_ok=True)
+        for secret in SECRETS.iterdir():
+            here = moved(yaml.safe_load(secret.read_text()), "/etc/envoy/tls", folder)
+            (self._secrets / secret.name).write_text(yaml.safe_dump(here, sort_keys=False))

@@ -19,6 +19,7 @@ from devstack.kafka import Kafka
 from devstack.part import Part, Program, Say
 from devstack.ports import LOOPBACK, Ports
 from devstack.postgres import DATABASE, Postgres
+from devstack.tls import Tls
 from devstack.watch import Watch
 
 PARTS = ("postgres", "kafka", "migrate", "api", "relay", "gateway")
@@ -38,7 +39,8 @@ class Stack:
     """PostgreSQL, Kafka, Envoy and the service's processes on loopback, with all state in `run_dir`.
 
     A context manager that starts the stack and stops it. `env` overrides what the service reads from its environment;
-    `parts` leaves parts out. With `durable=False` a power cut may destroy the data, which suits tests.
+    `parts` leaves parts out. With `durable=False` a power cut may destroy the data, which suits tests. `tls` makes the
+    API and Envoy speak TLS; metrics and Envoy's own administration stay as they are.
     Only one stack at a time can use a folder.
     """
 
@@ -51,10 +53,12 @@ class Stack:
         env: Mapping[str, str] | None = None,
         parts: Collection[str] = PARTS,
         durable: bool = True,
+        tls: Tls | None = None,
     ) -> None:
         self.run_dir = run_dir.resolve()
         self.ports = ports
         self.workers = workers
+        self.tls = tls
         self._env = dict(env or {})
         self._wanted = [name for name in PARTS if name in parts]
         self._parts: dict[str, Part] = {}
@@ -88,7 +92,7 @@ class Stack:
     @property
     def gateway_url(self) -> str:
         """Where Envoy serves REST and gRPC."""
-        return f"http://{LOOPBACK}:{self.ports.gateway}"
+        return f"{'https' if self.tls else 'http'}://{LOOPBACK}:{self.ports.gateway}"
 
     @property
     def page_url(self) -> str:
@@ -154,6 +158,7 @@ class Stack:
             # Ctrl-C stops the gateway too: no caller is left to be spared a refusal.
             "SHUTDOWN_DELAY_SECONDS": "0",
             "SHUTDOWN_GRACE_SECONDS": "5",
+            **(self.tls.service_env() if self.tls else {}),
             **self._env,
         }
 
@@ -218,11 +223,13 @@ class Stack:
 
     def _programs(self) -> list[Program]:
         identity = self.identity
+        if self.tls is not None:
+            self.tls.provide()
         programs = [
             self.postgres.program(),
             self._kafka.program(),
-            *service.programs(self.service_env(), self.ports, self.workers),
-            Gateway(self.run_dir, self.ports, self.workers, identity.jwks_file, self._stopping).program(),
+            *service.programs(self.service_env(), self.ports, self.workers, self.tls),
+            Gateway(self.run_dir, self.ports, self.workers, identity.jwks_file, self._stopping, self.tls).program(),
         ]
         return [program for program in programs if program.name in self._wanted]
 
