@@ -23,13 +23,13 @@ RUN_DIR = ".run"
 """Where `make run` keeps its state: not in a fresh checkout."""
 
 
-def resolved(**environment: str) -> Node:
+def resolved(file: str = "docker-compose.yml", **environment: str) -> Node:
     """The file as compose reads it: with `${NAME:-default}` filled in and merge keys followed."""
 
     def value(match: re.Match[str]) -> str:
         return environment.get(match["name"]) or match["default"]
 
-    text = (CHECKOUT / "docker-compose.yml").read_text()
+    text = (CHECKOUT / file).read_text()
     filled = re.sub(r"(?<!\$)\$\{(?P<name>[A-Z_]+):-(?P<default>[^}]*)\}", value, text)
     return yaml.safe_load(filled.replace("$$", "$"))
 
