@@ -1,5 +1,6 @@
 """TLS on the service's own port: files that are checked by name at the start, and read anew when they change."""
 
+import os
 import ssl
 from collections.abc import Callable
 from datetime import datetime
@@ -85,11 +86,16 @@ class CertificateSource:
 
 
 def _stamp(files: TlsFiles) -> Stamp:
-    try:
-        found = [path.stat() for path in files if path is not None]
-    except OSError as error:
-        raise UnusableTls(f"a file of TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE is missing: {error}") from error
+    settings = ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE")
+    found = [_stat(setting, path) for setting, path in zip(settings, files, strict=True) if path is not None]
     return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found)
+
+
+def _stat(setting: str, path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise UnusableTls(f"{setting} can't be read: {error}") from error
 
 
 def _configuration(files: TlsFiles, now: datetime) -> grpc.ServerCertificateConfiguration:
