@@ -87,7 +87,7 @@ class Tls:
     def peer(self) -> Peer:
         """For a gRPC client, likewise."""
         certificate, key = (path.read_bytes() for path in self.client)
-        return Peer(grpc.ssl_channel_credentials(self.ca.read_bytes(), key, certificate), SERVER_NAMES[0])
+        return Peer(grpc.ssl_channel_credentials(self.ca.read_bytes(), key, certificate), SERVER_NAMES[1])
 
     def curl_options(self) -> str:
         """What curl needs to be told to call Envoy."""

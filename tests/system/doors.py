@@ -1,5 +1,6 @@
 """The doors of the service, REST and gRPC, behind one interface, so that what they answer can be compared."""
 
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -131,9 +132,9 @@ class Rest:
 
     name = "REST"
 
-    def __init__(self, url: str, mint: Mint) -> None:
-        """Args: url: of the gateway."""
-        self.http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False)
+    def __init__(self, url: str, mint: Mint, verify: ssl.SSLContext | bool = True) -> None:
+        """Args: url: of the gateway; verify: how to speak TLS with it, where it does."""
+        self.http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False, verify=verify)
         self._mint = mint
 
     def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Json) -> Answer:
@@ -171,12 +172,14 @@ def answer_in(response: httpx.Response) -> Answer:
 class Grpc:
     """gRPC, through the gateway or on a worker's own port. Any thread may call it."""
 
-    def __init__(self, name: str, target: str, mint: Mint) -> None:
-        """Args: target: HOST:PORT."""
+    def __init__(self, name: str, target: str, mint: Mint, tls: grpc.ChannelCredentials | None = None) -> None:
+        """Args: target: HOST:PORT; tls: how to speak TLS with it, where it does."""
         self.name = name
         # A proxy from the environment has no business on loopback; a server that is back is noticed soon.
         options = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 500)]
-        self.channel = grpc.insecure_channel(target, options=options)
+        self.channel = (
+            grpc.secure_channel(target, tls, options=options) if tls else grpc.insecure_channel(target, options=options)
+        )
         self._mint = mint
 
     def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Json) -> Answer:

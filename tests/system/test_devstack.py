@@ -147,19 +147,6 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     shutil.rmtree(Stack(run_dir, started.ports).postgres.socket_dir, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def path_with_grpcurl(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """PATH with the real grpcurl where it is installed, else with one that asks the server's reflection likewise."""
-    path = os.environ["PATH"]
-    if shutil.which("grpcurl") is not None:
-        return path
-    folder = tmp_path_factory.mktemp("bin")
-    script = folder / "grpcurl"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("grpcurl.py")} "$@"\n')
-    script.chmod(0o755)
-    return f"{folder}{os.pathsep}{path}"
-
-
 @pytest.mark.parametrize(("tool", "answer"), [("curl", '"status":"open"'), ("grpcurl", '"status": "open"')])
 def test_the_printed_commands_work_when_pasted(
     terminal: Terminal, path_with_grpcurl: str, tool: str, answer: str

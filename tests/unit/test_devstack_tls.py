@@ -82,6 +82,9 @@ def test_commands_carry_the_clients_certificate_where_it_is_needed(tmp_path: Pat
     folder = tmp_path / "with blanks"
     one, both = Tls(folder, mutual=False), Tls(folder, mutual=True)
     assert one.curl_options() == f"--cacert '{folder}/ca.pem'"
-    assert both.curl_options() == f"--cacert '{folder}/ca.pem' --cert '{folder}/client.pem' --key '{folder}/client-key.pem'"
+    assert (
+        both.curl_options()
+        == f"--cacert '{folder}/ca.pem' --cert '{folder}/client.pem' --key '{folder}/client-key.pem'"
+    )
     assert one.grpcurl_options() == both.grpcurl_options()
     assert one.grpcurl_options().startswith("-cacert ")

@@ -24,8 +24,8 @@ AUTHORITY = trustme.CA()
 A_DAY = timedelta(days=1)
 
 
-def issue(**span: datetime) -> trustme.LeafCert:
-    return AUTHORITY.issue_cert("api", **span)
+def issue(not_before: datetime | None = None, not_after: datetime | None = None) -> trustme.LeafCert:
+    return AUTHORITY.issue_cert("api", not_before=not_before, not_after=not_after)
 
 
 def write(files: TlsFiles, leaf: trustme.LeafCert) -> None:
@@ -76,16 +76,14 @@ def cut_short(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [missing, a_folder, empty, prose, cut_short])
-@pytest.mark.parametrize(
-    ("setting", "which"), [("TLS_CERT_FILE", 0), ("TLS_KEY_FILE", 1), ("TLS_CLIENT_CA_FILE", 2)]
-)
+@pytest.mark.parametrize(("setting", "which"), [("TLS_CERT_FILE", 0), ("TLS_KEY_FILE", 1), ("TLS_CLIENT_CA_FILE", 2)])
 def test_a_file_that_is_none_is_named_by_its_setting(
     files: TlsFiles, setting: str, which: int, damage: Callable[[Path], None]
 ) -> None:
     damaged = files[which]
     assert damaged is not None
     damage(damaged)
-    assert setting in complaint(files)
+    assert complaint(files).startswith(f"{setting} ")
 
 
 def test_good_files_are_taken_with_and_without_client_certificates(files: TlsFiles) -> None:
@@ -118,9 +116,7 @@ def test_a_kind_of_key_that_no_handshake_would_take_is_refused(files: TlsFiles) 
     ],
     ids=["expired", "not yet valid"],
 )
-def test_a_certificate_outside_of_its_time_is_refused_with_its_span(
-    files: TlsFiles, span: dict[str, datetime]
-) -> None:
+def test_a_certificate_outside_of_its_time_is_refused_with_its_span(files: TlsFiles, span: dict[str, datetime]) -> None:
     write(files, issue(**span))
     assert complaint(files).startswith("TLS_CERT_FILE holds a certificate that is not valid now, but from 2026-0")
 
