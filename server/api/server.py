@@ -94,6 +94,8 @@ def _options(endpoint: Endpoint) -> list[tuple[str, int]]:
         # The gateway takes 16 KiB of headers; above its soft limit gRPC refuses a growing share of calls at random.
         ("grpc.max_metadata_size", 32_768),
         ("grpc.absolute_max_metadata_size", 65_536),
+        # Whoever opens a connection and does not go on with the handshake loses it; the default is two minutes.
+        ("grpc.server_handshake_timeout_ms", 10_000),
         # Two processes on one port would share it unseen; a port that is taken is an error.
         ("grpc.so_reuseport", 0),
     ]
