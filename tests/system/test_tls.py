@@ -207,7 +207,12 @@ def test_tls_at_a_plain_door_is_refused_and_does_no_harm(house: House, stage: St
 
 
 def handshake(
-    house: House, address: tuple[str, int], *, at_most: ssl.TLSVersion | None = None, alpn: tuple[str, ...] = ("h2",)
+    house: House,
+    address: tuple[str, int],
+    *,
+    at_most: ssl.TLSVersion | None = None,
+    ciphers: str = "ALL",
+    alpn: tuple[str, ...] = ("h2",),
 ) -> tuple[str | None, str | None]:
     """The version and the protocol that were agreed on; an OSError where there was no agreement."""
     context = house.tls.context()
@@ -215,7 +220,7 @@ def handshake(
         context.set_alpn_protocols(list(alpn))
     if at_most is not None:
         # So that a client refuses nothing that it is asked to try.
-        context.set_ciphers("ALL:@SECLEVEL=0")
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, at_most
     with socket.create_connection(address, 5) as raw, context.wrap_socket(raw, server_hostname="localhost") as wrapped:
@@ -231,6 +236,16 @@ def test_nothing_older_than_tls_1_2_is_spoken(house: House, door: str) -> None:
             handshake(house, address, at_most=old)
     assert handshake(house, address, at_most=ssl.TLSVersion.TLSv1_2) == ("TLSv1.2", "h2")
     assert handshake(house, address) == ("TLSv1.3", "h2")
+
+
+@ONCE
+@pytest.mark.parametrize("door", ["gateway", "own_port"])
+def test_no_cipher_without_authenticated_encryption_is_spoken(house: House, door: str) -> None:
+    outdated = "ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES128-SHA256:NULL-SHA"
+    speak = partial(handshake, house, getattr(house, door), at_most=ssl.TLSVersion.TLSv1_2)
+    with pytest.raises(OSError, match=r"HANDSHAKE_FAILURE|UNEXPECTED_EOF"):
+        speak(ciphers=outdated)
+    assert speak(ciphers=f"{outdated}:ECDHE-ECDSA-AES128-GCM-SHA256") == ("TLSv1.2", "h2")
 
 
 @pytest.mark.parametrize(("offered", "agreed"), [(("h2", "http/1.1"), "h2"), (("http/1.1",), "http/1.1"), ((), None)])
