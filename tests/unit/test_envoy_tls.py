@@ -76,7 +76,9 @@ def test_a_listener_that_is_gone_is_an_error() -> None:
 
 @VARIANTS
 def test_the_devstack_swaps_addresses_and_paths_only(variant: Path) -> None:
-    here = Here(1001, 1002, 1003, [2001], Path("/here/identity/jwks.json"), Path("/here/nibble.binpb"))
+    here = Here(
+        1001, 1002, 1003, [2001], Path("/here/identity/jwks.json"), Path("/here/nibble.binpb"), Path("/here/docs")
+    )
     production = load(variant)
     config = localised(moved(production, "/etc/envoy/sds", Path("/here/sds")), here)
     for place in (gateway_of, api_of):
