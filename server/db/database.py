@@ -7,6 +7,8 @@ from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, errors
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from server.db.statements import GET_TICKET, Statement
@@ -18,6 +20,19 @@ R = TypeVar("R")
 CONNECT_TIMEOUT_SECONDS = 3
 RECONNECT_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
+# What PostgreSQL gets to stop the statement of a call that has ended, before its connection is given up.
+CANCEL_SECONDS = 0.5
+# psycopg looks so often whether its socket was closed meanwhile.
+WAIT_SECONDS = 0.1
+# Where nothing comes back any more, not even an acknowledgement, a connection is dead after so long: in seconds, the
+# last one in milliseconds. The URL of the database may say otherwise; a Unix socket has no use for them.
+LIVELINESS = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 class StatementFailed(Exception):
@@ -40,6 +55,32 @@ class PoolLimits(NamedTuple):
     statement_timeout: float = 8.0
 
 
+class _Connection(AsyncConnection[tuple[Any, ...]]):
+    """A connection that a cancelled call gives up where PostgreSQL does not stop its statement within CANCEL_SECONDS.
+
+    psycopg asks PostgreSQL to stop and waits for that, ten seconds in all: a frozen server would hold calls long past
+    their deadline. A second interruption makes it close the connection at once, and the pool makes a new one.
+    """
+
+    _patience: asyncio.Timeout | None = None
+
+    async def wait(
+        self,
+        gen: PQGen[R],
+        interval: float = WAIT_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature is psycopg's
+    ) -> R:
+        """As psycopg's, but bounded once the task has been cancelled."""
+        async with asyncio.timeout(None) as self._patience:
+            return await super().wait(gen, interval, timeout)
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109
+        """As psycopg's, which calls it when a task that waits for a result is cancelled."""
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time() + CANCEL_SECONDS)
+        await super().cancel_safe(timeout=timeout)
+
+
 class Database:
     """Runs compiled statements, each its own transaction, prepared and with binary results.
 
@@ -51,13 +92,13 @@ class Database:
     """
 
     def __init__(self, dsn: str, limits: PoolLimits) -> None:
-        self._dsn = dsn
+        self._dsn = _with_liveliness(dsn)
         self._size = limits.size
         self._working = 0
         """Calls that hold a connection."""
         self._check: asyncio.Task[None] | None = None
         self._pool = AsyncConnectionPool(
-            dsn,
+            self._dsn,
             min_size=min(2, limits.size),
             max_size=limits.size,
             max_waiting=limits.max_waiting,
@@ -65,7 +106,7 @@ class Database:
             # The pool doubles its pause between attempts to connect as long as it tries; a new round, which the next
             # call begins, starts with a short one, so that PostgreSQL is found soon after it is back.
             reconnect_timeout=RECONNECT_SECONDS,
-            connection_class=AsyncConnection[tuple[Any, ...]],
+            connection_class=_Connection,
             kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "options": _session(limits)},
             open=False,
             name="api",
@@ -85,9 +126,7 @@ class Database:
         Asked over a connection of its own, since the pool would only say that it has none.
         """
         try:
-            async with await AsyncConnection.connect(
-                self._dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, cursor_factory=AsyncRawCursor
-            ) as connection:
+            async with await _Connection.connect(self._dsn, cursor_factory=AsyncRawCursor) as connection:
                 await connection.execute(GET_TICKET.sql, [UUID(int=0)])
         except errors.UndefinedTable:
             return "the schema is missing: run the migrations"
@@ -132,6 +171,11 @@ class Database:
         """The first row of the result through `make`, or None where there is none."""
         rows = await self.fetch_all(statement, values, make)
         return rows[0] if rows else None
+
+
+def _with_liveliness(dsn: str) -> str:
+    said = conninfo_to_dict(dsn)
+    return make_conninfo(dsn, **{name: value for name, value in LIVELINESS.items() if name not in said})
 
 
 def _session(limits: PoolLimits) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -12,7 +12,7 @@ from devstack.stack import Stack
 from server.db.database import PoolLimits
 from server.domain.tickets import Ticket
 from server.errors import DeadlineExceeded, DependencyUnavailable, Overloaded, ServiceError
-from tests.integration.vocabulary import Desk, counts, events_of, look_at, move, open_ticket, query
+from tests.integration.vocabulary import Desk, counts, events_of, look_at, move, open_ticket, query, until
 
 QUICK = 0.3
 # What a busy machine may add to a timeout.
@@ -26,13 +26,6 @@ async def locked(desk: Desk, ticket: Ticket) -> AsyncIterator[None]:
         await holder.execute(b"SELECT FROM admin_service.support_tickets WHERE id = %s FOR UPDATE", [ticket.id])
         yield
         await holder.rollback()
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for the condition, at most ten seconds."""
-    async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 - PostgreSQL does not tell
-            await asyncio.sleep(0.01)
 
 
 async def until_waiting(desk: Desk, backends: int = 1) -> None:

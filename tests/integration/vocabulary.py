@@ -1,6 +1,7 @@
 """The words of the integration tests: a desk, who comes to it, and what is done there, each with defaults."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self, TypeVar
@@ -330,3 +331,10 @@ def by_triage(rows: Sequence[Ticket]) -> list[Ticket]:
 def newest_first(rows: Sequence[Ticket]) -> list[Ticket]:
     """As ListMyTickets answers."""
     return sorted(rows, key=lambda ticket: (ticket.created_at, ticket.id), reverse=True)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for the condition, at most ten seconds."""
+    async with asyncio.timeout(10):
+        while not await condition():  # noqa: ASYNC110 - PostgreSQL does not tell
+            await asyncio.sleep(0.01)
