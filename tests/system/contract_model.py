@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.system.doors import Caller, Json
+from tests.system.topic import Topic
+from tests.system.vocabulary import eventually
 
 UNKNOWN: Final = "(not known yet)"
 
@@ -314,3 +316,48 @@ def fits(ticket: Ticket, status: Collection[str], priority: Collection[str]) -> 
 def by_triage(tickets: Iterable[Ticket]) -> list[Ticket]:
     """Most urgent first, then oldest first."""
     return sorted(tickets, key=lambda ticket: PRIORITIES.index(ticket.shown["priority"]))
+
+
+# --- What must be true in the end ---------------------------------------------------------------------------------
+
+
+def check_times_and_ids(ticket: Ticket) -> None:
+    """The history hangs together: each change has one id and one time, and the ticket's times are those of changes."""
+    entries = [(entry.change, entry.shown) for entry in ticket.history]
+    assert len({shown["event_id"] for _, shown in entries}) == len(entries)
+    changes = {(number, shown["change_id"], shown["occurred_at"]) for number, shown in entries}
+    assert len(changes) == len({number for number, _ in entries}) == len({shown["change_id"] for _, shown in entries})
+    assert all(shown["ticket_id"] == ticket.id for _, shown in entries)
+    assert ticket.shown["created_at"] == entries[0][1]["occurred_at"]
+    steps = [shown for _, shown in entries if shown["event_type"] not in ("ticket_commented",)]
+    assert ticket.shown["updated_at"] == steps[-1]["occurred_at"]
+    resolutions = [shown["occurred_at"] for shown in steps if shown["event_type"] == "ticket_resolved"]
+    assert ticket.shown.get("resolved_at") in (None, *resolutions[-1:])
+
+
+def event_of(shown: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
+    """The event that an entry of the history becomes; what of its ticket was never shown stays open."""
+    private = ("description", "resolution_notes")
+    ticket = {name: value for name, value in snapshot.items() if name not in private}
+    return {**{name: value for name, value in shown.items() if name != "is_internal"}, "ticket": ticket}
+
+
+def check_events(topic: Topic, tickets: list[Ticket]) -> None:
+    """Kafka has the public history of every ticket, and no more."""
+    expected = {t.id: [event_of(entry.shown, entry.snapshot) for entry in t.public_history] for t in tickets}
+    count = sum(map(len, expected.values()))
+
+    def arrived() -> list[dict[str, Any]] | None:
+        ids = {ticket_id.encode() for ticket_id in expected}
+        found = [record.event for record in topic.records() if record.key in ids]
+        return found if len(found) >= count else None
+
+    events: dict[str, list[dict[str, Any]]] = {}
+    for event in eventually(arrived, 30):
+        events.setdefault(event["ticket_id"], []).append(event)
+    assert events.keys() == expected.keys()
+    for ticket_id, right in expected.items():
+        assert len(events[ticket_id]) == len(right), (events[ticket_id], right)
+        for wanted, event in zip(right, events[ticket_id], strict=True):
+            meet(wanted["ticket"], event["ticket"])
+            meet(wanted, event)
