@@ -2,15 +2,12 @@
 
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
-
-import psycopg
 
 from devstack.service import is_serving
 from tests.fault.api_process import GRACE_SECONDS, ApiProcess
+from tests.fault.row_lock import held, waiting
 from tests.system.doors import CANCELLED, DEADLINE_EXCEEDED, OK, UNAVAILABLE, Answer
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_customer, eventually, open_ticket
@@ -18,22 +15,6 @@ from tests.system.vocabulary import as_customer, eventually, open_ticket
 IN_FLIGHT = 6
 # What the process may take beyond its grace, to close its connections and end.
 MARGIN_SECONDS = 3.0
-
-
-@contextmanager
-def held(stage: Stage, ticket: dict[str, Any]) -> Iterator[psycopg.Connection[Any]]:
-    """Holds the ticket's row, so that whoever wants to change it waits; rolling back lets go."""
-    with psycopg.connect(stage.stack.dsn) as connection:
-        connection.execute("SELECT FROM admin_service.support_tickets WHERE id = %s FOR UPDATE", [ticket["id"]])
-        yield connection
-
-
-def waiting(stage: Stage) -> int:
-    """How many statements wait for a lock."""
-    ((count,),) = stage.query(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    return int(count)
 
 
 def comments(stage: Stage, api: ApiProcess, pool: ThreadPoolExecutor, ticket: dict[str, Any]) -> list[Future[Answer]]:

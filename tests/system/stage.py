@@ -77,6 +77,18 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
         _tidy(folder, keep_logs=session.testsfailed > 0)
 
 
+@contextmanager
+def small_stage(**env: str) -> Iterator[Stage]:
+    """A second system without Kafka, whose one API process has these settings."""
+    folder = Path(tempfile.mkdtemp(prefix="nibble-"))
+    parts = {"postgres", "migrate", "api", "gateway"}
+    try:
+        with Stack(folder, Ports.free(), parts=parts, env=env, durable=False) as stack, ExitStack() as cleanup:
+            yield _open(stack, cleanup)
+    finally:
+        shutil.rmtree(folder)
+
+
 def _tidy(folder: Path, *, keep_logs: bool) -> None:
     """Removes what the stack left behind; its logs stay where they are needed to understand a failure."""
     if not keep_logs:

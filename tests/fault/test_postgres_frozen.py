@@ -1,0 +1,91 @@
+"""PostgreSQL stands still, its connections open: callers are answered in time, and a process can still be stopped."""
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+import psutil
+import pytest
+from nibble.support.v1 import ticket_service_pb2, ticket_service_pb2_grpc
+
+from devstack.service import is_serving
+from tests.fault.api_process import GRACE_SECONDS, ApiProcess
+from tests.system.doors import OK
+from tests.system.stage import Stage
+from tests.system.vocabulary import as_customer, eventually
+
+CALLERS = 6
+DEADLINE = 1.0
+# What giving a connection up takes, and what a busy machine may add. The driver by itself would take ten seconds more.
+MARGIN = 3.0
+
+
+@pytest.fixture
+def impatient(stage: Stage) -> Iterator[ApiProcess]:
+    """A process that gives callers without a deadline one of a second."""
+    process = ApiProcess(stage, DEFAULT_DEADLINE_SECONDS=str(DEADLINE))
+    try:
+        eventually(lambda: is_serving(process.port), 20)
+        yield process
+    finally:
+        process.door.close()
+        process.process.kill()
+        process.process.wait()
+
+
+@contextmanager
+def frozen(stage: Stage) -> Iterator[None]:
+    """While no process of PostgreSQL moves."""
+    postmaster = psutil.Process(stage.stack.part("postgres").pid)
+    chosen = [postmaster, *postmaster.children(recursive=True)]
+    for process in chosen:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in chosen:
+            process.send_signal(signal.SIGCONT)
+
+
+def ask(stage: Stage, process: ApiProcess) -> tuple[grpc.StatusCode, float]:
+    """What a call without a deadline of its own comes to, and after how many seconds."""
+    stub = ticket_service_pb2_grpc.TicketServiceStub(process.door.channel)
+    metadata = (("authorization", f"Bearer {stage.mint(as_customer())}"),)
+    began = time.monotonic()
+    try:
+        stub.ListMyTickets(ticket_service_pb2.ListMyTicketsRequest(), metadata=metadata)
+    except grpc.RpcError as error:
+        return error.code(), time.monotonic() - began
+    return grpc.StatusCode.OK, time.monotonic() - began
+
+
+def test_callers_are_answered_at_their_deadline_and_served_again_when_it_moves(
+    stage: Stage, impatient: ApiProcess
+) -> None:
+    with ThreadPoolExecutor(CALLERS) as pool:
+        assert {code for code, _ in pool.map(lambda _: ask(stage, impatient), range(CALLERS))} == {grpc.StatusCode.OK}
+        with frozen(stage):
+            for _ in range(2):
+                for code, seconds in pool.map(lambda _: ask(stage, impatient), range(CALLERS)):
+                    assert code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+                    assert seconds < DEADLINE + MARGIN
+            assert is_serving(impatient.port)
+        eventually(lambda: impatient.door.call("ListMyTickets", as_customer()).code == OK)
+        answers = list(pool.map(lambda _: ask(stage, impatient), range(4 * CALLERS)))
+        assert {code for code, _ in answers} == {grpc.StatusCode.OK}
+
+
+def test_a_process_that_is_told_to_stop_meanwhile_ends_within_its_grace(stage: Stage, api: ApiProcess) -> None:
+    with ThreadPoolExecutor(CALLERS) as pool:
+        list(pool.map(lambda _: ask(stage, api), range(CALLERS)))
+        with frozen(stage):
+            asked = [pool.submit(ask, stage, api) for _ in range(CALLERS)]
+            done = [call for call in asked if call.done()]
+            api.process.send_signal(signal.SIGTERM)
+            assert api.process.wait(GRACE_SECONDS + MARGIN) == 0
+            assert done == []
+            codes = {call.result()[0] for call in asked}
+    assert codes <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
