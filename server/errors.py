@@ -71,6 +71,13 @@ class MalformedRequest(ServiceError):
     template = "the request is not a valid {message_type} (texts must be UTF-8)"
 
 
+class NoRequest(ServiceError):
+    """The caller ended the call without having sent a request."""
+
+    code, reason = Code.INVALID_ARGUMENT, "MALFORMED_REQUEST"
+    template = "the call came without a request"
+
+
 class RequestTooLarge(ServiceError):
     """The request has more bytes than the service takes."""
 

@@ -24,6 +24,7 @@ from server.errors import (
     Code,
     DeadlineExceeded,
     MalformedRequest,
+    NoRequest,
     Overloaded,
     RequestTooLarge,
     ServiceError,
@@ -35,6 +36,8 @@ _log = structlog.stdlib.get_logger("nibble.api")
 DRAIN_POLL_SECONDS = 0.02
 # The caller's clock ends a call a little before ours does.
 LATE_SECONDS = 0.05
+# A caller may wait longer, but a call holds its place no longer than this.
+LONGEST_DEADLINE_SECONDS = 60.0
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 # Codes that say that something is wrong here, rather than with the caller.
 _OURS = frozenset({Code.INTERNAL, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED})
@@ -55,7 +58,8 @@ class Unreadable(NamedTuple):
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Call], Awaitable[Message]]
-Handler = Callable[[Any, Context], Awaitable[Message]]
+Handler = Callable[[object, Context], Awaitable[Message]]
+"""What gRPC calls with the stream of requests, which is left alone: `Context.read` reads from it too."""
 
 
 def decoder(message_type: type[Message], max_bytes: int) -> Callable[[bytes], Message | Unreadable]:
@@ -88,25 +92,25 @@ class Boundary:
         """The handler for `call`, named `Service.Method` as in the permission table."""
         seconds = telemetry.CALL_SECONDS.labels(call)
 
-        async def handle(request: Any, context: Context) -> Message:  # noqa: ANN401
+        async def handle(_requests: object, context: Context) -> Message:
             started = time.perf_counter()
             line = _Line(call, _metadata(context))
             failure: ServiceError
             try:
-                response = await self._answer(call, method, request, context, line)
+                response = await self._answer(call, method, context, line)
             except asyncio.CancelledError:
                 # The caller has gone; where its own deadline was the reason, that is what the log says.
                 code = "DEADLINE_EXCEEDED" if _is_late(context) else "CANCELLED"
-                seconds.observe(line.write(started, code, request))
+                seconds.observe(line.write(started, code))
                 raise
             except ServiceError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001 - the one catch-all: a caller sees a generic INTERNAL
                 failure = _unexpected(error, call, line.request_id)
             else:
-                seconds.observe(line.write(started, "OK", request, response))
+                seconds.observe(line.write(started, "OK", response))
                 return response
-            seconds.observe(line.write(started, failure.code.name, request, failure=failure))
+            seconds.observe(line.write(started, failure.code.name, failure=failure))
             return await _refuse(context, failure)
 
         return handle
@@ -122,14 +126,7 @@ class Boundary:
         while self._timeouts:  # noqa: ASYNC110 - an event would have to be kept up to date by every call
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
-    async def _answer(
-        self,
-        call: str,
-        method: Method,
-        request: Any,  # noqa: ANN401
-        context: Context,
-        line: "_Line",
-    ) -> Message:
+    async def _answer(self, call: str, method: Method, context: Context, line: "_Line") -> Message:
         if len(self._timeouts) >= self._max_concurrent_calls:
             raise Overloaded
         timeout = asyncio.timeout(self._deadline(context))
@@ -139,9 +136,8 @@ class Boundary:
                 caller = await self._verifier.verify(line.metadata.get("authorization"))
                 line.role = caller.role
                 permissions.require_call(caller, call)
-                if isinstance(request, Unreadable):
-                    raise request.error
-                return await method(request, Call(caller, line.metadata.get("idempotency-key")))
+                line.request = await _read(context)
+                return await method(line.request, Call(caller, line.metadata.get("idempotency-key")))
         except TimeoutError as error:
             raise DeadlineExceeded from error
         finally:
@@ -149,7 +145,17 @@ class Boundary:
 
     def _deadline(self, context: Context) -> float:
         remaining: float | None = context.time_remaining()
-        return self._default_deadline if remaining is None else remaining
+        return self._default_deadline if remaining is None else min(remaining, LONGEST_DEADLINE_SECONDS)
+
+
+async def _read(context: Context) -> Message:
+    """The request, which the caller may take its time to send, or not send at all: the deadline runs already."""
+    request: Any = await context.read()
+    if request is grpc.aio.EOF:
+        raise NoRequest
+    if isinstance(request, Unreadable):
+        raise request.error
+    return request  # type: ignore[no-any-return]
 
 
 async def refuse_unknown(_request: object, context: Context) -> Message:
@@ -194,6 +200,8 @@ class _Line:
     def __init__(self, call: str, metadata: dict[str, Any]) -> None:
         self.metadata = metadata
         self.role: str | None = None
+        self.request: Message | None = None
+        """Once it has been read."""
         self._call = call
         sent = metadata.get("x-request-id")
         known = isinstance(sent, str) and _REQUEST_ID.fullmatch(sent)
@@ -203,14 +211,13 @@ class _Line:
         self,
         started: float,
         code: str,
-        request: Any,  # noqa: ANN401
         response: Any = None,  # noqa: ANN401
         failure: ServiceError | None = None,
     ) -> float:
         """Log and count the call; returns the seconds that it took."""
         seconds = time.perf_counter() - started
         telemetry.CALLS.labels(self._call, code).inc()
-        ticket_id = getattr(request, "ticket_id", "") or getattr(response, "id", "")
+        ticket_id = getattr(self.request, "ticket_id", "") or getattr(response, "id", "")
         ours = failure is not None and failure.code in _OURS
         (_log.warning if ours else _log.info)(
             "call",

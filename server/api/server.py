@@ -94,8 +94,17 @@ def _options(endpoint: Endpoint) -> list[tuple[str, int]]:
         # The gateway takes 16 KiB of headers; above its soft limit gRPC refuses a growing share of calls at random.
         ("grpc.max_metadata_size", 32_768),
         ("grpc.absolute_max_metadata_size", 65_536),
+        # Far more than any caller needs at once, and as much as many who only hold on to what they opened may have.
+        ("grpc.max_concurrent_streams", 1_000),
+        ("grpc.max_allowed_incoming_connections", 1_000),
         # Whoever opens a connection and does not go on with the handshake loses it; the default is two minutes.
         ("grpc.server_handshake_timeout_ms", 10_000),
+        # Longer than the gateway keeps a connection without calls, so that it is the one that closes it.
+        ("grpc.max_connection_idle_ms", 600_000),
+        # A peer that is gone without a word is noticed.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
         # Two processes on one port would share it unseen; a port that is taken is an error.
         ("grpc.so_reuseport", 0),
     ]
@@ -105,15 +114,19 @@ class _UnknownMethods(grpc.GenericRpcHandler):
     """Answers what no handler before it knows, in the form of every other error."""
 
     def service(self, _details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, Message]":
-        return grpc.unary_unary_rpc_method_handler(refuse_unknown)
+        return grpc.stream_unary_rpc_method_handler(refuse_unknown)
 
 
 def _handlers(
     service: ServiceDescriptor, methods: Mapping[str, Method], boundary: Boundary, max_bytes: int
 ) -> grpc.GenericRpcHandler:
-    """A handler for every call of the proto; a call without a method is a KeyError at start."""
+    """A handler for every call of the proto; a call without a method is a KeyError at start.
+
+    Each takes a stream of requests and reads one. That is the same on the wire; but of a unary call gRPC tells nobody
+    before its request is there, and waits for ever where none is sent.
+    """
     handlers = {
-        method.name: grpc.unary_unary_rpc_method_handler(
+        method.name: grpc.stream_unary_rpc_method_handler(
             boundary.wrap(f"{service.name}.{method.name}", methods[method.name]),
             request_deserializer=decoder(GetMessageClass(method.input_type), max_bytes),
             response_serializer=GetMessageClass(method.output_type).SerializeToString,

@@ -207,7 +207,7 @@ class Grpc:
 
 
 def error_in(error: grpc.RpcError) -> Answer:
-    """What a gRPC call that failed says."""
+    """What a failed gRPC call says."""
     return _error(_status_of(error))
 
 

@@ -37,6 +37,8 @@ class Aborted(Exception):
 class Context:
     """As much of a call's context as the boundary uses."""
 
+    request: object = REQUEST
+
     def __init__(self, metadata: Metadata | None = None, remaining: float | None = None) -> None:
         self._metadata = [("authorization", bearer(KEY))] if metadata is None else metadata
         self._remaining = remaining
@@ -49,6 +51,9 @@ class Context:
 
     def time_remaining(self) -> float | None:
         return self._remaining
+
+    async def read(self) -> object:
+        return self.request
 
     def set_trailing_metadata(self, trailers: tuple[tuple[str, bytes], ...]) -> None:
         self.trailers = trailers
@@ -109,7 +114,9 @@ async def called(
 ) -> Message:
     """The answer to one call through the boundary; Aborted where it has a status other than OK."""
     handle = (around or boundary()).wrap(call, method)
-    return await handle(request, context or Context())  # type: ignore[arg-type]
+    context = context or Context()
+    context.request = request
+    return await handle(None, context)  # type: ignore[arg-type]
 
 
 async def refused(
@@ -204,6 +211,26 @@ async def test_a_role_that_may_never_call_is_denied_before_the_request_is_looked
 async def test_bytes_that_are_no_request_are_the_callers_mistake() -> None:
     context = await refused(request=UNREADABLE)
     assert (context.code, context.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+
+
+async def test_a_call_without_a_request_is_the_callers_mistake() -> None:
+    context = await refused(request=grpc.aio.EOF)
+    assert (context.code, context.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+
+
+async def test_a_request_that_does_not_come_is_waited_for_until_the_deadline() -> None:
+    class Silent(Context):
+        async def read(self) -> object:
+            return await asyncio.Event().wait()
+
+    context = await refused(context=Silent(), around=boundary(deadline=0.01))
+    assert context.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_call_holds_its_place_for_a_minute_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.api.boundary.LONGEST_DEADLINE_SECONDS", 0.01)
+    context = await refused(Gate().method, Context(remaining=3600))
+    assert context.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x0a\x02\xff\xfe", b"\x0a\x7f"])

@@ -18,6 +18,7 @@ ID = uuid4()
 EXAMPLES: list[ServiceError] = [
     errors.InvalidFields([FieldViolation("subject", "must not be blank"), FieldViolation("order_id", "is no UUID")]),
     errors.MalformedRequest(message_type="CreateTicketRequest"),
+    errors.NoRequest(),
     errors.RequestTooLarge(limit=1024),
     errors.UnknownMethod(),
     errors.InvalidToken("the token has expired"),
