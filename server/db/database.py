@@ -92,7 +92,7 @@ class Database:
     """
 
     def __init__(self, dsn: str, limits: PoolLimits) -> None:
-        self._dsn = _with_liveliness(dsn)
+        self._dsn = with_liveliness(dsn)
         self._size = limits.size
         self._working = 0
         """Calls that hold a connection."""
@@ -173,7 +173,8 @@ class Database:
         return rows[0] if rows else None
 
 
-def _with_liveliness(dsn: str) -> str:
+def with_liveliness(dsn: str) -> str:
+    """The URL with LIVELINESS for what it does not say itself."""
     said = conninfo_to_dict(dsn)
     return make_conninfo(dsn, **{name: value for name, value in LIVELINESS.items() if name not in said})
 

@@ -148,6 +148,7 @@ def test_calls_cut_off_after_milliseconds_leave_nothing_behind(stage: Stage, hur
     print(f"answers: {dict(codes)}; begun: {begun}; cut off there: {cut_off}; grown by {grown / 2**20:.1f} MiB")  # noqa: T201
     assert cut_off > CALLS / 20, "too few calls got as far as the process"
     assert set(codes) <= {"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+    assert hurried.measured("nibble_calls_total", '.*code="INTERNAL".*') == 0
     assert grown < SWAY
     assert halves(stage, hurried.owner) == []
     assert is_serving(hurried.process.port)

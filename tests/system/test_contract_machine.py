@@ -31,7 +31,7 @@ from tests.system.doors import OK, Caller, Json
 from tests.system.stage import Stage
 from tests.system.vocabulary import dice, new_id
 
-EXAMPLES, STEPS, MOST_TICKETS = 30, 60, 5
+EXAMPLES, STEPS, MOST_TICKETS, MOST_PAGES = 30, 60, 5, 200
 
 ROLES = {
     "customer": "customer",
@@ -356,7 +356,7 @@ class Contract(RuleBasedStateMachine):
 
     def _pages(self, door: int, call: str, caller: Caller, **fields: Json) -> Iterator[list[dict[str, Any]]]:
         token, most = "", fields["page_size"] or 20
-        while True:
+        for _ in range(MOST_PAGES):
             asked = {**fields, **({"page_token": token} if token else {})}
             answer = self.stage.doors[door % 3].call(call, caller, **asked).resource
             (rows,) = (value for name, value in answer.items() if name != "next_page_token")
@@ -365,6 +365,7 @@ class Contract(RuleBasedStateMachine):
             yield rows
             if not token:
                 return
+        raise AssertionError(f"{call} does not come to an end")
 
     def _wanted(self, right: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever `right` returns, or Refused
         try:
