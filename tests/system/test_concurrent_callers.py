@@ -136,10 +136,10 @@ def test_some_serial_order_explains_every_answer_to_many_at_once(stage: Stage, n
 def history_of(stage: Stage, ticket: dict[str, Any]) -> list[dict[str, Any]]:
     """The whole history as staff see it, in its order."""
     entries: list[dict[str, Any]] = []
-    token = ""
+    reader, token = as_agent(), ""
     while not entries or token:
         page: dict[str, Any] = {"page_size": 100, **({"page_token": token} if token else {})}
-        answer = stage.rest.call("ListTicketHistory", as_agent(), ticket_id=ticket["id"], **page).resource
+        answer = stage.rest.call("ListTicketHistory", reader, ticket_id=ticket["id"], **page).resource
         entries, token = entries + answer["entries"], answer["next_page_token"]
     return entries
 
