@@ -31,6 +31,7 @@ def main() -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Starts the stack and looks after it until Ctrl-C, SIGTERM or SIGHUP."""
     from devstack.console import run_until_stopped
+    from devstack.gateway import cors_origins
     from devstack.ports import Ports
     from devstack.stack import Stack
     from devstack.tls import Tls
@@ -39,7 +40,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise StackError(f"{arguments.workers} API workers are too few")
     run_dir = _run_dir(os.environ)
     tls = Tls.from_env(os.environ, run_dir / "tls")
-    run_until_stopped(Stack(run_dir, Ports.from_env(os.environ), workers=arguments.workers, tls=tls))
+    origins = cors_origins(os.environ)
+    ports = Ports.from_env(os.environ)
+    run_until_stopped(Stack(run_dir, ports, workers=arguments.workers, tls=tls, cors_origins=origins))
 
 
 def token(arguments: argparse.Namespace) -> None:

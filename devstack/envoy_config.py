@@ -1,9 +1,9 @@
 """Turns the production configuration of Envoy into one for this machine.
 
-Addresses, ports and file paths change, nothing else.
+Addresses, ports, file paths and the origins of CORS change, nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ class Here:
     jwks_file: Path
     descriptors: Path
     page: Path
+    strict_fields: Path
+    cors_origins: Sequence[str]
 
     def ports(self) -> Mapping[tuple[str, int], int]:
         """The port that takes the place of each address and port in production, all on loopback."""
@@ -43,6 +45,7 @@ class Here:
         """What takes the place of each path in production."""
         return {
             "/etc/envoy/nibble.binpb": self.descriptors,
+            "/etc/envoy/strict_fields.lua": self.strict_fields,
             "/etc/envoy/jwks": self.jwks_file.parent,
             "/etc/envoy/docs": self.page,
         }
@@ -57,6 +60,7 @@ def localised(production: Node, here: Here) -> Node:
     config = swap.applied_to(production)
     swap.insist_on_completeness()
     _spread_over_workers(config, here.api_ports)
+    _let_in_pages_of(config, here.cors_origins)
     return config
 
 
@@ -119,6 +123,23 @@ def _at(endpoint: Node, port: int) -> Node:
     copy = deepcopy(endpoint)
     copy["endpoint"]["address"]["socket_address"] = {"address": LOOPBACK, "port_value": port}
     return copy
+
+
+def _let_in_pages_of(config: Node, origins: Sequence[str]) -> None:
+    """Puts these origins in the place of those whose pages may call from a browser."""
+    policies = list(_under(config, "envoy.filters.http.cors"))
+    if not policies:
+        raise StackError("envoy.yaml no longer has a policy for envoy.filters.http.cors")
+    for policy in policies:
+        policy["allow_origin_string_match"] = [{"exact": origin} for origin in origins]
+
+
+def _under(node: Node, key: str) -> Iterator[Node]:
+    """Every value of that key, wherever it is."""
+    for name, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if name == key:
+            yield child
+        yield from _under(child, key)
 
 
 def _api_endpoints(config: Node) -> Node:

@@ -1,5 +1,7 @@
 """Envoy from its wheel, on the configuration that production runs with other addresses."""
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -8,6 +10,7 @@ import yaml
 
 from devstack.api_page import ApiPage
 from devstack.envoy_config import Here, localised, moved
+from devstack.errors import StackError
 from devstack.part import CHECKOUT, Program, Say
 from devstack.ports import Ports, free_port
 from devstack.service import http_status
@@ -18,12 +21,32 @@ TLS_CONFIG = CHECKOUT / "generated" / "envoy-tls.yaml"
 MUTUAL_TLS_CONFIG = CHECKOUT / "generated" / "envoy-mtls.yaml"
 SECRETS = CHECKOUT / "gateway" / "sds"
 
+CORS_ORIGINS = ("http://localhost:3000", "http://localhost:5173")
+"""Where the development servers of common frontend tools serve their pages."""
+
+
+def cors_origins(env: Mapping[str, str]) -> Sequence[str]:
+    """The origins in CORS_ORIGINS, separated by commas; StackError for what is no origin."""
+    origins = [origin.strip() for origin in env["CORS_ORIGINS"].split(",")] if env.get("CORS_ORIGINS") else CORS_ORIGINS
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/\s?#]+", origin):
+            raise StackError(f"CORS_ORIGINS has {origin!r}; an origin is like https://support.example, without a path")
+    return origins
+
 
 class Gateway:
     """Envoy on the gateway port, in front of the API workers."""
 
     def __init__(
-        self, run_dir: Path, ports: Ports, workers: int, jwks_file: Path, stopping: Event, tls: Tls | None = None
+        self,
+        run_dir: Path,
+        ports: Ports,
+        workers: int,
+        jwks_file: Path,
+        stopping: Event,
+        *,
+        tls: Tls | None = None,
+        cors_origins: Sequence[str] = CORS_ORIGINS,
     ) -> None:
         """`tls`: how it speaks with callers and with the API; not at all by TLS where there is none."""
         self._tls = tls
@@ -40,6 +63,8 @@ class Gateway:
             jwks_file=jwks_file,
             descriptors=CHECKOUT / "generated" / "nibble.binpb",
             page=self._page.folder,
+            strict_fields=CHECKOUT / "gateway" / "strict_fields.lua",
+            cors_origins=cors_origins,
         )
 
     def program(self) -> Program:

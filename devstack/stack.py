@@ -4,7 +4,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import IO, Any, Self
 
 from devstack import orphans, service
 from devstack.errors import StackError, StackStopped
-from devstack.gateway import Gateway
+from devstack.gateway import CORS_ORIGINS, Gateway
 from devstack.identity import AUDIENCE, ISSUER, InsecureDevelopmentIdentity, secret
 from devstack.kafka import Kafka
 from devstack.part import Part, Program, Say
@@ -40,8 +40,8 @@ class Stack:
 
     A context manager that starts the stack and stops it. `env` overrides what the service reads from its environment;
     `parts` leaves parts out. With `durable=False` a power cut may destroy the data, which suits tests. `tls` makes the
-    API and Envoy speak TLS; metrics and Envoy's own administration stay as they are.
-    Only one stack at a time can use a folder.
+    API and Envoy speak TLS; metrics and Envoy's own administration stay as they are. Pages of `cors_origins` may call
+    from a browser. Only one stack at a time can use a folder.
     """
 
     def __init__(
@@ -54,12 +54,14 @@ class Stack:
         parts: Collection[str] = PARTS,
         durable: bool = True,
         tls: Tls | None = None,
+        cors_origins: Sequence[str] = CORS_ORIGINS,
     ) -> None:
         self.run_dir = run_dir.resolve()
         self.ports = ports
         self.workers = workers
         self.tls = tls
         self._env = dict(env or {})
+        self._cors_origins = cors_origins
         self._wanted = [name for name in PARTS if name in parts]
         self._parts: dict[str, Part] = {}
         self._stopping = threading.Event()
@@ -229,9 +231,13 @@ class Stack:
             self.postgres.program(),
             self._kafka.program(),
             *service.programs(self.service_env(), self.ports, self.workers, self.tls),
-            Gateway(self.run_dir, self.ports, self.workers, identity.jwks_file, self._stopping, self.tls).program(),
+            self._gateway(identity.jwks_file).program(),
         ]
         return [program for program in programs if program.name in self._wanted]
+
+    def _gateway(self, jwks_file: Path) -> Gateway:
+        where = (self.run_dir, self.ports, self.workers, jwks_file)
+        return Gateway(*where, self._stopping, tls=self.tls, cors_origins=self._cors_origins)
 
     def _take_run_dir(self) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)

@@ -225,8 +225,9 @@ def test_the_api_is_healthy_when_every_worker_is() -> None:
 def test_envoy_finds_its_files_where_they_are_mounted() -> None:
     targets = {v["target"] for v in SERVICES["envoy"]["volumes"]}
     wanted = set(re.findall(r"/etc/envoy/[\w./]+", (CHECKOUT / "envoy.yaml").read_text()))
-    assert wanted == {"/etc/envoy/nibble.binpb", "/etc/envoy/jwks", "/etc/envoy/docs"}
-    assert targets == {"/etc/envoy/envoy.yaml", "/etc/envoy/nibble.binpb", "/etc/envoy/jwks/jwks.json"}
+    files = {"/etc/envoy/nibble.binpb", "/etc/envoy/strict_fields.lua"}
+    assert wanted == {*files, "/etc/envoy/jwks", "/etc/envoy/docs"}
+    assert targets == {*files, "/etc/envoy/envoy.yaml", "/etc/envoy/jwks/jwks.json"}
     gateway = DOCKERFILE.partition(" AS gateway\n")[2].partition("\nFROM ")[0]
     assert gateway.split() == ["COPY", "--from=page", "/page", "/etc/envoy/docs"]
 

@@ -10,7 +10,7 @@ import yaml
 
 from devstack.envoy_config import Here, localised
 from devstack.errors import StackError
-from devstack.gateway import PRODUCTION_CONFIG
+from devstack.gateway import CORS_ORIGINS, PRODUCTION_CONFIG, cors_origins
 
 Node = Any
 HERE = Here(
@@ -21,6 +21,8 @@ HERE = Here(
     jwks_file=Path("/run-dir/identity/jwks.json"),
     descriptors=Path("/checkout/generated/nibble.binpb"),
     page=Path("/run-dir/gateway/docs"),
+    strict_fields=Path("/checkout/gateway/strict_fields.lua"),
+    cors_origins=["http://localhost:3000", "http://localhost:5173"],
 )
 
 
@@ -44,14 +46,26 @@ def api_endpoints(config: Node) -> list[Node]:
     return endpoints
 
 
-def without_endpoints(config: Node) -> dict[tuple[object, ...], object]:
+def cors_policy(config: Node) -> Node:
+    (policy,) = (
+        host["typed_per_filter_config"]["envoy.filters.http.cors"]
+        for listener in config["static_resources"]["listeners"]
+        for host in listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+        if "typed_per_filter_config" in host
+    )
+    return policy
+
+
+def without_endpoints_and_origins(config: Node) -> dict[tuple[object, ...], object]:
     copy = deepcopy(config)
     api_endpoints(copy).clear()
+    cors_policy(copy)["allow_origin_string_match"].clear()
     return dict(leaves(copy))
 
 
-def test_nothing_but_addresses_ports_and_paths_differs(production: Node) -> None:
-    before, after = without_endpoints(production), without_endpoints(localised(production, HERE))
+def test_nothing_but_addresses_ports_paths_and_origins_differs(production: Node) -> None:
+    before = without_endpoints_and_origins(production)
+    after = without_endpoints_and_origins(localised(production, HERE))
     assert before.keys() == after.keys()
     differing = {path for path in before if before[path] != after[path]}
     for path in differing:
@@ -82,6 +96,22 @@ def test_each_worker_is_an_endpoint_like_the_first_in_production(production: Nod
         assert endpoint == model
 
 
+def test_pages_of_the_given_origins_may_call_and_no_others(production: Node) -> None:
+    policy = cors_policy(localised(production, HERE))
+    assert policy["allow_origin_string_match"] == [{"exact": origin} for origin in HERE.cors_origins]
+
+
+def test_origins_come_from_the_environment_or_are_those_of_development_servers() -> None:
+    assert cors_origins({}) == cors_origins({"CORS_ORIGINS": ""}) == CORS_ORIGINS
+    assert cors_origins({"CORS_ORIGINS": "https://a.example, http://b:1"}) == ["https://a.example", "http://b:1"]
+
+
+@pytest.mark.parametrize("origins", ["*", "https://a.example/", "a.example", "https://a.example,,http://b", "null"])
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    with pytest.raises(StackError, match="CORS_ORIGINS has"):
+        cors_origins({"CORS_ORIGINS": origins})
+
+
 def test_the_production_configuration_itself_is_left_alone(production: Node) -> None:
     before = deepcopy(production)
     localised(production, HERE)
@@ -95,6 +125,7 @@ def test_the_production_configuration_itself_is_left_alone(production: Node) -> 
         ("port_value: 9901", "port_value: 9902", "address 127.0.0.1:9902"),
         ("/etc/envoy/jwks", "relative", "no longer has /etc/envoy/jwks"),
         ("- name: api", "- name: backend", "no longer has the cluster 'api'"),
+        ("envoy.filters.http.cors:", "envoy.filters.http.corps:", "no longer has a policy for envoy.filters.http.cors"),
     ],
 )
 def test_a_change_that_the_devstack_does_not_know_fails_loudly(old: str, new: str, complaint: str) -> None:

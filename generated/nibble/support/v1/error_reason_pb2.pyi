@@ -35,8 +35,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         }
     """
     MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
-    """The request could not be read at all: a body that is not JSON, a value of the wrong type, an unknown query parameter, a
-    path that is not text. Code `INVALID_ARGUMENT` (HTTP 400), raised by the gateway, whose message says what it stumbled over.
+    """The request could not be read: a body that is not one JSON object, a field or query parameter that the call does not have,
+    that comes twice, or whose value has the wrong JSON type or is no name of the enum, a path that is not text. Where fields
+    are to blame a `google.rpc.BadRequest` beside it names each of them. Code `INVALID_ARGUMENT` (HTTP 400), raised by the
+    gateway, whose message says what it stumbled over.
 
         {
           "reason": "MALFORMED_REQUEST",
@@ -237,6 +239,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": {"request_id": "5f0c6f0e-3d1b-4c55-8a0e-3b1f0a6c9d21"}
         }
     """
+    RATE_LIMITED: _ErrorReason.ValueType  # 22
+    """The caller makes more calls than one caller may, over gRPC and REST together; others are served as before. A
+    `google.rpc.RetryInfo` says when to try again. Code `RESOURCE_EXHAUSTED` (HTTP 429), raised by the gateway.
+
+        {
+          "reason": "RATE_LIMITED",
+          "domain": "support.nibble",
+          "metadata": {}
+        }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request failed: the `reason` of the `google.rpc.ErrorInfo`, of the domain `support.nibble`, that every error carries.
@@ -257,8 +269,10 @@ INVALID_FIELDS: ErrorReason.ValueType  # 1
     }
 """
 MALFORMED_REQUEST: ErrorReason.ValueType  # 2
-"""The request could not be read at all: a body that is not JSON, a value of the wrong type, an unknown query parameter, a
-path that is not text. Code `INVALID_ARGUMENT` (HTTP 400), raised by the gateway, whose message says what it stumbled over.
+"""The request could not be read: a body that is not one JSON object, a field or query parameter that the call does not have,
+that comes twice, or whose value has the wrong JSON type or is no name of the enum, a path that is not text. Where fields
+are to blame a `google.rpc.BadRequest` beside it names each of them. Code `INVALID_ARGUMENT` (HTTP 400), raised by the
+gateway, whose message says what it stumbled over.
 
     {
       "reason": "MALFORMED_REQUEST",
@@ -457,6 +471,16 @@ INTERNAL: ErrorReason.ValueType  # 21
       "reason": "INTERNAL",
       "domain": "support.nibble",
       "metadata": {"request_id": "5f0c6f0e-3d1b-4c55-8a0e-3b1f0a6c9d21"}
+    }
+"""
+RATE_LIMITED: ErrorReason.ValueType  # 22
+"""The caller makes more calls than one caller may, over gRPC and REST together; others are served as before. A
+`google.rpc.RetryInfo` says when to try again. Code `RESOURCE_EXHAUSTED` (HTTP 429), raised by the gateway.
+
+    {
+      "reason": "RATE_LIMITED",
+      "domain": "support.nibble",
+      "metadata": {}
     }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -47,8 +47,8 @@ class TicketServiceStub:
     6. a version that is not the expected one: `ABORTED`;
     7. a rule of the ticket's life: `FAILED_PRECONDITION`.
 
-    Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls at once) and `UNAVAILABLE` (a part that the service
-    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
+    Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls, of this caller or of all) and `UNAVAILABLE` (a part
+    that the service needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
     carries a `google.rpc.ErrorInfo` of the domain `support.nibble`, whose reason is one of the values of `ErrorReason`; the
     calls below name the code and, in brackets, the reason.
 
@@ -125,8 +125,8 @@ class TicketServiceServicer:
     6. a version that is not the expected one: `ABORTED`;
     7. a rule of the ticket's life: `FAILED_PRECONDITION`.
 
-    Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls at once) and `UNAVAILABLE` (a part that the service
-    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
+    Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls, of this caller or of all) and `UNAVAILABLE` (a part
+    that the service needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
     carries a `google.rpc.ErrorInfo` of the domain `support.nibble`, whose reason is one of the values of `ErrorReason`; the
     calls below name the code and, in brackets, the reason.
 
@@ -307,8 +307,8 @@ class TicketService:
     6. a version that is not the expected one: `ABORTED`;
     7. a rule of the ticket's life: `FAILED_PRECONDITION`.
 
-    Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls at once) and `UNAVAILABLE` (a part that the service
-    needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
+    Every call may also fail with `RESOURCE_EXHAUSTED` (too many calls, of this caller or of all) and `UNAVAILABLE` (a part
+    that the service needs is down), both with a `google.rpc.RetryInfo`, and with `DEADLINE_EXCEEDED` and `INTERNAL`. Every error
     carries a `google.rpc.ErrorInfo` of the domain `support.nibble`, whose reason is one of the values of `ErrorReason`; the
     calls below name the code and, in brackets, the reason.
 
