@@ -50,9 +50,9 @@ def creates_with_retries(stage: Stage) -> Work:
     """Work: until told that it is enough, creates a ticket and tries again with the same key until it has it."""
 
     def work(number: int, shift: Shift) -> None:
-        owner, door = as_customer(), stage.doors[number % 2]
+        door = stage.doors[number % 2]
         while not shift.enough.is_set():
-            key = new_id()
+            owner, key = as_customer(), new_id()
             while shift.ledger.create(door, owner, key=key).code != OK:
                 shift.enough.wait(RETRY_PAUSE_SECONDS)
 
