@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from devstack.gateway import CORS_ORIGINS
 from tests.system.doors import OK, RESOURCE_EXHAUSTED, Answer, Caller, Grpc, Rest
 from tests.system.side_gateway import Node, side_gateway
 from tests.system.stage import Stage
@@ -79,6 +80,13 @@ def test_whoever_is_limited_is_told_so_and_when_to_try_again(doors: Doors) -> No
 
     response = doors.rest.http.get("/api/v1/tickets/my", headers=bearer(doors, caller))
     assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+
+
+def test_a_page_can_read_that_it_calls_too_often(doors: Doors) -> None:
+    caller, origin = as_customer(), CORS_ORIGINS[0]
+    doors.asked(caller, 5)
+    response = doors.rest.http.get("/api/v1/tickets/my", headers={**bearer(doors, caller), "origin": origin})
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (429, origin)
 
 
 def bearer(doors: Doors, caller: Caller) -> dict[str, str]:

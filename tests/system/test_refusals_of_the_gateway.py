@@ -67,6 +67,17 @@ REFUSED = {
     "an unknown query parameter": malformed("GET", "/api/v1/tickets?colour=red"),
     "a query that is not UTF-8": malformed("GET", "/api/v1/tickets?page_token=%ff"),
     "an id in the query": malformed("GET", f"{TICKET}?ticket_id=0192f0c1-2345-7abc-8def-0123456789ab"),
+    "a HEAD": Refused("HEAD", TICKET, 405, 12, "METHOD_NOT_ALLOWED"),
+    "a TRACE": Refused("TRACE", TICKET, 405, 12, "METHOD_NOT_ALLOWED"),
+    "an OPTIONS that is no preflight": Refused("OPTIONS", TICKET, 405, 12, "METHOD_NOT_ALLOWED"),
+    "a CONNECT": Refused("CONNECT", "gateway:443", 404, 5, "UNKNOWN_PATH"),
+    "gRPC for browsers": Refused(
+        *("POST", "/nibble.support.v1.TicketService/GetTicket", 404, 5, "UNKNOWN_PATH", b"\0\0\0\0\0"),
+        {"content-type": "application/grpc-web+proto"},
+    ),
+    "an upgrade": malformed("GET", TICKET, connection="upgrade", upgrade="websocket"),
+    "too many headers": Refused("GET", TICKET, 431, 8, "REQUEST_TOO_LARGE", b"", {f"x-{i}": "x" for i in range(120)}),
+    "an escaped slash in an id": malformed("GET", "/api/v1/tickets/a%2fb"),
     "fields in the query of a write": malformed("POST", "/api/v1/tickets?subject=s", b'{"description": "d"}'),
 }
 
@@ -86,6 +97,7 @@ def insist_on_form(response: httpx.Response) -> Answer:
     assert response.headers["content-type"].startswith("application/json"), response.headers
     leaked = [name for name in response.headers if name.startswith(("grpc-", "x-envoy-"))]
     assert not leaked
+    assert response.headers["server"] == "nibble"
     answer = answer_in(response)
     assert answer.payload["message"]
     assert answer.reason
@@ -103,6 +115,9 @@ def reason_of(error: Any) -> str:  # noqa: ANN401 - an RpcError that is a Call t
 def test_a_request_that_cannot_be_served_gets_an_error_in_the_form_of_all_errors(stage: Stage, name: str) -> None:
     refused = REFUSED[name]
     response = request(stage, refused, stage.mint(as_agent()))
+    if refused.method == "HEAD":
+        assert (response.status_code, response.content) == (refused.status, b"")
+        return
     answer = insist_on_form(response)
 
     assert (response.status_code, answer.code, answer.reason) == (refused.status, refused.code, refused.reason)
@@ -175,6 +190,48 @@ def test_headers_that_the_gateway_lets_through_are_not_too_large_for_the_service
         accepted = Refused("GET", "/api/v1/tickets/my", 200, 0, "", headers={"x-long": "x" * 14_000})
         response = request(stage, accepted, token)
         assert response.status_code == 200, response.text
+
+
+# --- What is hardly HTTP; the head without the last line ---
+
+BODY = "content-type: application/json\r\n"
+HARDLY_HTTP = {
+    "no host": "GET /api/v1/tickets/my HTTP/1.1",
+    "HTTP/1.0": "GET /api/v1/tickets/my HTTP/1.0\r\nhost: gateway",
+    "HTTP/0.9": "GET /",
+    "an unknown method": "FETCH /api/v1/tickets HTTP/1.1\r\nhost: gateway",
+    "two lengths": f"POST /api/v1/tickets HTTP/1.1\r\nhost: gateway\r\n{BODY}content-length: 2\r\ncontent-length: 3",
+    "a length that is no number": f"POST /api/v1/tickets HTTP/1.1\r\nhost: gateway\r\n{BODY}content-length: two",
+    "a length and chunks": f"POST /api/v1/tickets HTTP/1.1\r\nhost: gateway\r\n{BODY}content-length: 2\r\n"
+    "transfer-encoding: chunked",
+    "an unknown transfer encoding": f"POST /api/v1/tickets HTTP/1.1\r\nhost: gateway\r\n{BODY}transfer-encoding: gzip",
+    "a header's name with a blank": "GET / HTTP/1.1\r\nhost: gateway\r\nx y: z",
+    "a zero byte in a header": "GET / HTTP/1.1\r\nhost: gateway\r\nx: a\0b",
+    "TLS where none is spoken": "\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+    "a fragment in the path": "GET /api/v1/tickets/my#top HTTP/1.1\r\nhost: gateway",
+}
+
+
+def answer_to(port: int, wire: bytes) -> httpx.Response:
+    with socket.create_connection((LOOPBACK, port), timeout=20) as connection:
+        connection.sendall(wire)
+        with contextlib.closing(http.client.HTTPResponse(connection)) as raw:
+            raw.begin()
+            return httpx.Response(raw.status, headers=raw.getheaders(), content=raw.read())
+
+
+@pytest.mark.parametrize("name", HARDLY_HTTP)
+def test_what_is_hardly_http_gets_an_error_in_the_form_of_all_errors(stage: Stage, name: str) -> None:
+    response = answer_to(stage.stack.ports.gateway, f"{HARDLY_HTTP[name]}\r\n\r\n".encode("latin-1"))
+    answer = insist_on_form(response)
+
+    assert (response.status_code, answer.code, answer.reason) == (400, 3, "MALFORMED_REQUEST")
+
+
+def test_chunks_that_cannot_be_told_apart_are_refused(stage: Stage) -> None:
+    head = f"POST /api/v1/tickets HTTP/1.1\r\nhost: gateway\r\n{BODY}authorization: Bearer {stage.mint(as_agent())}\r\n"
+    wire = f"{head}transfer-encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n".encode()
+    assert insist_on_form(answer_to(stage.stack.ports.gateway, wire)).reason == "MALFORMED_REQUEST"
 
 
 # --- No bytes yield a 5xx ---------------------------------------------------------------------------------------------
