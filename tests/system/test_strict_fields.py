@@ -293,26 +293,31 @@ VALUES = st.recursive(
 )
 
 
-def names_of(call: str) -> st.SearchStrategy[str]:
+@st.composite
+def names_of(draw: st.DrawFn, call: str) -> list[str]:
+    """Names of the call's own fields, and now and then one that is foreign or comes twice."""
     known = [name for name in REQUESTS[call].DESCRIPTOR.fields_by_name if name != "ticket_id"]
-    camel = [field.json_name for field in REQUESTS[call].DESCRIPTOR.fields]
-    return st.sampled_from(known * 4 + camel) | st.text(max_size=6)
-
-
-def fitting(call: str, name: str) -> st.SearchStrategy[Json]:
-    """Values of the field's own type, mostly."""
-    field = REQUESTS[call].DESCRIPTOR.fields_by_name.get(name)
-    if field is None:
-        return VALUES
-    own = {field.CPPTYPE_STRING: st.text(max_size=8), field.CPPTYPE_BOOL: st.booleans()}.get(
-        field.cpp_type, st.integers(-5, 5)
-    )
-    return st.one_of(st.sampled_from(ENUMS[name]) if name in ENUMS else own, own, VALUES)
+    names = draw(st.lists(st.sampled_from(known), max_size=4, unique=True))
+    if draw(st.integers(0, 3)) == 0:
+        camel = [field.json_name for field in REQUESTS[call].DESCRIPTOR.fields]
+        names.append(draw(st.sampled_from(known + camel) | st.text(max_size=6)))
+    return names
 
 
 @st.composite
-def members(draw: st.DrawFn, call: str) -> str:
-    name = draw(names_of(call))
+def fitting(draw: st.DrawFn, call: str, name: str) -> Json:
+    """A value, mostly of the field's own type."""
+    field = REQUESTS[call].DESCRIPTOR.fields_by_name.get(name)
+    if field is None or draw(st.integers(0, 7)) == 0:
+        return draw(VALUES)
+    if name in ENUMS:
+        return draw(st.sampled_from(ENUMS[name]))
+    own = {field.CPPTYPE_STRING: st.text(max_size=8), field.CPPTYPE_BOOL: st.booleans()}
+    return draw(own.get(field.cpp_type, st.integers(-5, 5)))
+
+
+@st.composite
+def members(draw: st.DrawFn, call: str, name: str) -> str:
     ascii_only = draw(st.booleans())
     written = json.dumps(name)
     if ascii_only and name:
@@ -324,7 +329,8 @@ def members(draw: st.DrawFn, call: str) -> str:
 @st.composite
 def writes(draw: st.DrawFn) -> Sent:
     call = draw(st.sampled_from(sorted(REQUESTS)))
-    inside = draw(st.sampled_from([",", ", ", "\n,\t"])).join(draw(st.lists(members(call), max_size=4)))
+    parts = [draw(members(call, name)) for name in draw(names_of(call))]
+    inside = draw(st.sampled_from([",", ", ", "\n,\t"])).join(parts)
     body = f"{{{inside}}}".encode("utf-8", "surrogatepass")
     if draw(st.integers(0, 3)) == 0:
         at = draw(st.integers(0, len(body)))
