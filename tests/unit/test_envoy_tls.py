@@ -77,7 +77,15 @@ def test_a_listener_that_is_gone_is_an_error() -> None:
 @VARIANTS
 def test_the_devstack_swaps_addresses_and_paths_only(variant: Path) -> None:
     here = Here(
-        1001, 1002, 1003, [2001], Path("/here/identity/jwks.json"), Path("/here/nibble.binpb"), Path("/here/docs")
+        gateway_port=1001,
+        admin_port=1002,
+        jwks_port=1003,
+        api_ports=[2001],
+        jwks_file=Path("/here/identity/jwks.json"),
+        descriptors=Path("/here/nibble.binpb"),
+        page=Path("/here/docs"),
+        strict_fields=Path("/here/strict_fields.lua"),
+        cors_origins=["http://localhost:3000"],
     )
     production = load(variant)
     config = localised(moved(production, "/etc/envoy/sds", Path("/here/sds")), here)
