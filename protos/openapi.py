@@ -8,10 +8,9 @@ and nanoseconds in a query. And they bring a Go toolchain, and a minute of compi
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import yaml
 from google.api import annotations_pb2, field_behavior_pb2
@@ -19,67 +18,22 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from google.rpc import code_pb2
 
 from protos.contract import Contract
-
-Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json]"
-Node: TypeAlias = dict[str, Json]
+from protos.examples import ANSWERS, REQUESTS
+from protos.values import SCALARS, TIMESTAMP, TOGETHER, VALUES, VISIBLE_ASCII, Node
 
 TITLE = "Nibble support tickets"
 PACKAGE = "nibble.support.v1"
 REASONS = f"{PACKAGE}.ErrorReason"
 EVERY_CALL = (
-    "MALFORMED_REQUEST", "INVALID_TOKEN", "RATE_LIMITED", "OVERLOADED", "INTERNAL", "DEPENDENCY_UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
+    "MALFORMED_REQUEST", "INVALID_TOKEN", "REQUEST_TOO_LARGE", "RATE_LIMITED", "OVERLOADED", "INTERNAL",
+    "DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED",
 )  # fmt: skip
-EVERY_BODY = ("REQUEST_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+EVERY_BODY = ("UNSUPPORTED_MEDIA_TYPE",)
+# HTTP has statuses of their own for headers that are too large, and for a request that takes too long to arrive.
+MORE_STATUSES = {"REQUEST_TOO_LARGE": ["431"], "DEADLINE_EXCEEDED": ["408"]}
 
 # The header that a call takes when its comment speaks of it.
 IDEMPOTENCY_KEY = "idempotency-key"
-
-# A text is a run of anything but control characters (newlines and tabs aside), somewhere in which there is no blank.
-_ANY = r"[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]"
-_VISIBLE = r"[^\s\u0000-\u001f\u007f-\u009f]"
-
-
-def _text(longest: int, example: str) -> Node:
-    pattern = f"^{_ANY}*{_VISIBLE}{_ANY}*$"
-    return {"minLength": 1, "maxLength": longest, "pattern": pattern, "examples": [example]}
-
-
-def _uuid(example: str = "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07") -> Node:
-    return {"format": "uuid", "examples": [example]}
-
-
-# What a field's comment says about its values, for machines. A field name means the same in every message.
-VALUES: dict[str, Node] = {
-    "subject": _text(200, "The soup never came"),
-    "description": _text(10_000, "The order says delivered, but nobody was at the door."),
-    "comment": _text(10_000, "I have been waiting for an hour."),
-    "resolution_notes": _text(10_000, "Refunded the soup."),
-    "id": _uuid(),
-    "ticket_id": _uuid(),
-    "comment_id": _uuid("0199f3a9-11d0-7e52-b1f4-c20a4d8e9f63"),
-    "event_id": _uuid("0199f3a2-7c1e-7c09-8a77-1b2e94d0c5aa"),
-    "change_id": _uuid("0199f3a2-7c1e-7d31-a5c6-6e0f18b7d942"),
-    "order_id": _uuid("7e57d004-2b97-4e7a-b45f-5387367791cd"),
-    "user_id": _uuid("c0ffee00-6c1d-4f0e-9d7b-2f1a5e8b3c46"),
-    "assigned_to": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
-    "previous_assignee": _uuid("a9e47001-90aa-4d11-b7c2-1e2f3a4b5c6d"),
-    "priority": {"default": "medium"},
-    "is_internal": {"default": False},
-    "unassigned": {"default": False},
-    "page_size": {"minimum": 0, "default": 20},
-    "page_token": {"default": ""},
-    "expected_version": {"minimum": 1, "examples": [1]},
-    "version": {"minimum": 1, "examples": [1]},
-    "sequence": {"minimum": 1, "examples": [1]},
-}
-
-SCALARS: dict[int, Node] = {
-    FieldDescriptorProto.TYPE_STRING: {"type": "string"},
-    FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
-    FieldDescriptorProto.TYPE_INT32: {"type": "integer", "format": "int32", "maximum": 2**31 - 1},
-}
-TIMESTAMP: Node = {"type": "string", "format": "date-time", "examples": ["2026-11-24T17:08:13.250Z"]}
 
 
 @dataclass(frozen=True)
@@ -145,13 +99,15 @@ def document(contract: Contract) -> Node:
         "openapi": "3.1.0",
         "info": _info(),
         "servers": [{"url": "/", "description": "The gateway that serves this document"}],
-        "security": [{"token": []}],
+        "security": [{"bearer": []}],
         "tags": [_tag(contract, service) for service in _services(contract)],
         "paths": _paths(contract),
         "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {"bearer": BEARER},
             "schemas": {**_schemas(contract), **ERROR_SCHEMAS},
+            "headers": HEADERS,
             "responses": _failures(contract),
+            "links": _links(contract),
             "examples": {name: _error_example(reasons(contract)[name]) for name in _used_reasons(contract)},
         },
     }
@@ -181,10 +137,37 @@ def _info() -> Node:
     return {
         "title": TITLE,
         "version": PACKAGE.rpartition(".")[2],
-        "description": f"The REST side of the gRPC package `{PACKAGE}`. Errors are told apart by `code` and by the"
-        " `reason` of the `google.rpc.ErrorInfo` among their `details`.",
+        "description": DESCRIPTION,
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }
+
+
+DESCRIPTION = f"""\
+Support tickets and the comments on them: the REST side of the gRPC package `{PACKAGE}`.
+
+**Who calls** is told by a JSON Web Token and by nothing else. **Bodies** are JSON objects with exactly the fields shown
+here, and `application/json` is their content type. **Ids** are UUIDs, **times** RFC 3339 in UTC, **integers** are
+written in digits alone (`1`, not `1.0`). An optional field without a value is absent.
+
+**Errors** all have one shape: a `code` (gRPC's), a `message` for people, and `details`, of which the
+`google.rpc.ErrorInfo` is always there. Decide by its `reason`. A `google.rpc.BadRequest` beside it names every bad
+field, a `google.rpc.RetryInfo` says when to try again.
+
+**Lists** are paged: send the `next_page_token` of a page as `page_token` to get the next one, with the same filters.
+
+**Retries** are safe with an `Idempotency-Key` where a call takes one; an `expected_version` refuses a change of a
+ticket that somebody else has changed meanwhile.
+"""
+
+BEARER: Node = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "A JSON Web Token of Nibble's identity provider, signed with ES256, RS256 or EdDSA, with the claims"
+    " `iss`, `aud`, `sub` (the caller's UUID), `exp`, `iat` and `role` (`customer`, `restaurant`, `driver`,"
+    " `support_agent`, `support_supervisor` or `service`). For a stack on your own machine,"
+    " `make -s token ROLE=support_agent` prints one.",
+}
 
 
 def _services(contract: Contract) -> list[str]:
@@ -219,7 +202,8 @@ def _operation(contract: Contract, call: str, method: MethodDescriptorProto) -> 
         "parameters": [*_parameters(contract, method), *([_KEY] if IDEMPOTENCY_KEY in comment else [])],
     }
     if has_body:
-        operation["requestBody"] = {"required": True, "content": _json({"$ref": _ref(method.input_type)})}
+        content = _json({"$ref": _ref(method.input_type)}, REQUESTS[method.name])
+        operation["requestBody"] = {"required": True, "content": content}
     return {**operation, "responses": _responses(contract, call, method)}
 
 
@@ -246,7 +230,7 @@ _KEY: Node = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Makes a retry safe: the same key and request are answered as at first, and nothing more is done.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\u0021-\u007e]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": VISIBLE_ASCII},
     "example": "5f0c6f0e-3d1b-4c55-8a0e-3b1f0a6c9d21",
 }
 
@@ -254,8 +238,11 @@ _KEY: Node = {
 def _responses(contract: Contract, call: str, method: MethodDescriptorProto) -> Node:
     success: Node = {
         "description": _first_sentence(contract.comments[method.output_type.removeprefix(".")]),
-        "content": _json({"$ref": _ref(method.output_type)}),
+        "headers": {"x-request-id": {"$ref": "#/components/headers/x-request-id"}},
+        "content": _json({"$ref": _ref(method.output_type)}, ANSWERS[method.name]),
     }
+    if links := _links_after(contract, method):
+        success["links"] = {name: {"$ref": f"#/components/links/{name}"} for name in links}
     groups = _by_status(contract, call)
     return {"200": success, **{status: {"$ref": _failure_ref(groups[status])} for status in sorted(groups)}}
 
@@ -265,8 +252,43 @@ def _by_status(contract: Contract, call: str) -> dict[str, list[str]]:
     known = reasons(contract)
     groups: dict[str, list[str]] = {}
     for name in reasons_of(contract, call):
-        groups.setdefault(known[name].http, []).append(name)
+        for status in (known[name].http, *MORE_STATUSES.get(name, ())):
+            groups.setdefault(status, []).append(name)
     return groups
+
+
+def _links(contract: Contract) -> Node:
+    """Where an answer leads: from a new ticket to the calls on it, from a page to the next one."""
+    named: Node = {}
+    for _, method in calls(contract).items():
+        for name, target in _links_after(contract, method).items():
+            named[name] = target
+    return named
+
+
+def _links_after(contract: Contract, method: MethodDescriptorProto) -> Node:
+    if method.name == "CreateTicket":
+        return {it.name: _link_to_ticket(it) for it in calls(contract).values() if "{ticket_id}" in binding(it)[1]}
+    if method.name.startswith("List"):
+        return {f"NextPageOf{method.name}": _link_to_next_page(method)}
+    return {}
+
+
+def _link_to_ticket(method: MethodDescriptorProto) -> Node:
+    return {
+        "operationId": method.name,
+        "parameters": {"path.ticket_id": "$response.body#/id"},
+        "description": "The id of the ticket is the `ticket_id` of this call.",
+    }
+
+
+def _link_to_next_page(method: MethodDescriptorProto) -> Node:
+    ticket = {"path.ticket_id": "$request.path.ticket_id"} if "{ticket_id}" in binding(method)[1] else {}
+    return {
+        "operationId": method.name,
+        "parameters": {**ticket, "query.page_token": "$response.body#/next_page_token"},
+        "description": "The token of a page is the `page_token` of the next one, with the same filters.",
+    }
 
 
 def _used_reasons(contract: Contract) -> list[str]:
@@ -285,14 +307,16 @@ def _failures(contract: Contract) -> Node:
 
 def _failure(names: Sequence[str]) -> Node:
     examples: Node = {name: {"$ref": f"#/components/examples/{name}"} for name in names}
+    headers = ["x-request-id", *(header for header, whose in HEADERS_OF_REASONS.items() if whose & set(names))]
     return {
         "description": ", ".join(f"`{name}`" for name in names),
+        "headers": {header: {"$ref": f"#/components/headers/{header}"} for header in headers},
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}, "examples": examples}},
     }
 
 
-def _json(schema: Node) -> Node:
-    return {"application/json": {"schema": schema}}
+def _json(schema: Node, examples: dict[str, Node]) -> Node:
+    return {"application/json": {"schema": schema, "examples": {name: {"value": it} for name, it in examples.items()}}}
 
 
 def _ref(type_name: str) -> str:
@@ -367,12 +391,15 @@ def _component(contract: Contract, name: str, path: str) -> Node:
 
 def _object(contract: Contract, name: str, path: str) -> Node:
     fields = {it.name: (full, it) for full, it in _fields(contract, name) if f"{{{it.name}}}" not in path}
-    return {
+    schema: Node = {
         "type": "object",
         "description": contract.comments[name],
         "required": [key for key, (_, it) in fields.items() if _is_required(it)],
         "properties": {key: _property(contract, full, it) for key, (full, it) in fields.items()},
+        **TOGETHER.get(_short(name), {}),
     }
+    # An answer may have more one day; a request with more is a misspelt one.
+    return {**schema, "additionalProperties": False} if path else schema
 
 
 def _enumeration(contract: Contract, name: str) -> Node:
@@ -407,12 +434,8 @@ _BAD_REQUEST: Node = {
     "@type": "type.googleapis.com/google.rpc.BadRequest",
     "field_violations": [{"field": "subject", "description": "must have 1 to 200 characters"}],
 }
-_MORE_DETAILS: dict[str, list[Node]] = {
-    "INVALID_FIELDS": [_BAD_REQUEST],
-    "OVERLOADED": [_RETRY],
-    "RATE_LIMITED": [_RETRY],
-    "DEPENDENCY_UNAVAILABLE": [_RETRY],
-}
+_RETRIABLE = ("RATE_LIMITED", "OVERLOADED", "DEPENDENCY_UNAVAILABLE")
+_MORE_DETAILS: dict[str, list[Node]] = {"INVALID_FIELDS": [_BAD_REQUEST], **{name: [_RETRY] for name in _RETRIABLE}}
 
 
 def _detail(name: str, description: str, properties: Node) -> Node:
@@ -424,6 +447,23 @@ def _detail(name: str, description: str, properties: Node) -> Node:
         "properties": {"@type": kind, **properties},
     }
 
+
+HEADERS: Node = {
+    "x-request-id": {
+        "description": "The request's id in the logs of the gateway and the service, made by the gateway. Missing only"
+        " where the gateway could not read the request as HTTP.",
+        "schema": {"type": "string", "format": "uuid", "examples": ["5f0c6f0e-3d1b-4c55-8a0e-3b1f0a6c9d21"]},
+    },
+    "retry-after": {
+        "description": "How many seconds to wait; the `google.rpc.RetryInfo` says it too, and is always there.",
+        "schema": {"type": "integer", "minimum": 0, "examples": [1]},
+    },
+    "www-authenticate": {
+        "description": "The scheme to use.",
+        "schema": {"type": "string", "examples": ['Bearer realm="https://api.nibble.example/api/v1/tickets"']},
+    },
+}
+HEADERS_OF_REASONS = {"retry-after": set(_RETRIABLE), "www-authenticate": {"INVALID_TOKEN"}}
 
 _DETAILS = ("ErrorInfo", "BadRequest", "RetryInfo")
 _VIOLATION: Node = {

@@ -18,7 +18,7 @@ from google.rpc import code_pb2
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from protos import generate, lint, openapi
+from protos import generate, lint, openapi, values
 from protos.contract import Contract, read
 
 PACKAGE = "nibble.support.v1"
@@ -379,7 +379,7 @@ def test_every_field_of_a_resource_that_is_not_optional_is_always_there(name: st
 
 def test_the_limits_in_the_openapi_document_are_those_in_the_comments() -> None:
     for name, field in contract().fields().items():
-        longest = openapi.VALUES.get(field.name, {}).get("maxLength")
+        longest = values.VALUES.get(field.name, {}).get("maxLength")
         if longest and field.type == FieldDescriptorProto.TYPE_STRING:
             assert f"1 to {longest:,} characters" in contract().comments[name], name
 
@@ -387,7 +387,7 @@ def test_the_limits_in_the_openapi_document_are_those_in_the_comments() -> None:
 def test_every_id_in_the_openapi_document_is_a_uuid() -> None:
     for name, field in contract().fields().items():
         if "UUID" in contract().comments[name]:
-            assert openapi.VALUES[field.name]["format"] == "uuid", name
+            assert values.VALUES[field.name]["format"] == "uuid", name
 
 
 @pytest.mark.parametrize(
@@ -433,6 +433,6 @@ def test_an_error_without_its_cause_has_not_that_shape() -> None:
 
 
 def test_a_token_is_needed_everywhere() -> None:
-    assert openapi_document()["security"] == [{"token": []}]
-    assert openapi_document()["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert openapi_document()["security"] == [{"bearer": []}]
+    assert openapi_document()["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert not any("security" in it for it in operations().values())

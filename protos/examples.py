@@ -1,0 +1,113 @@
+"""Worked examples of requests and answers, by call: one ticket's story, in the words of the contract."""
+
+from protos.values import Node
+
+_TICKET_ID = "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"
+_OWNER = "c0ffee00-6c1d-4f0e-9d7b-2f1a5e8b3c46"
+_AGENT = "a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"
+_COMMENT_ID = "0199f3a9-11d0-7e52-b1f4-c20a4d8e9f63"
+_OPENED = "2026-11-24T17:08:13.250Z"
+_TAKEN = "2026-11-24T17:10:02.117Z"
+_SOLVED = "2026-11-24T17:31:40.008Z"
+
+_NEW: Node = {
+    "id": _TICKET_ID,
+    "user_id": _OWNER,
+    "order_id": "7e57d004-2b97-4e7a-b45f-5387367791cd",
+    "subject": "The soup never came",
+    "description": "The order says delivered, but nobody was at the door.",
+    "status": "open",
+    "priority": "high",
+    "created_at": _OPENED,
+    "updated_at": _OPENED,
+    "version": 1,
+}
+_ASSIGNED: Node = {**_NEW, "status": "in_progress", "assigned_to": _AGENT, "updated_at": _TAKEN, "version": 2}
+_RESOLVED: Node = {
+    **_ASSIGNED,
+    "status": "resolved",
+    "resolved_at": _SOLVED,
+    "resolution_notes": "Refunded the soup.",
+    "updated_at": _SOLVED,
+    "version": 3,
+}
+_COMMENT: Node = {
+    "id": _COMMENT_ID,
+    "ticket_id": _TICKET_ID,
+    "user_id": _OWNER,
+    "comment": "I have been waiting for an hour.",
+    "is_internal": False,
+    "created_at": "2026-11-24T17:09:30.500Z",
+    "author_role": "customer",
+}
+_PAGE: Node = {"tickets": [_ASSIGNED], "next_page_token": "kzR2ZDXJt0qv0YfXw1lq3Q"}
+_LAST_PAGE: Node = {"tickets": [_RESOLVED], "next_page_token": ""}
+_CREATED: Node = {
+    "event_id": "0199f3a2-7c1e-7c09-8a77-1b2e94d0c5aa",
+    "event_type": "ticket_created",
+    "ticket_id": _TICKET_ID,
+    "sequence": 1,
+    "change_id": "0199f3a2-7c1e-7d31-a5c6-6e0f18b7d942",
+    "occurred_at": _OPENED,
+    "actor": {"user_id": _OWNER, "role": "customer"},
+    "is_internal": False,
+}
+_TAKEN_UP: Node = {
+    "event_id": "0199f3a4-2635-7a10-9c3b-64d1f0a2b7e8",
+    "event_type": "ticket_assigned",
+    "ticket_id": _TICKET_ID,
+    "sequence": 2,
+    "change_id": "0199f3a4-2635-7a10-8d42-0b9e5c7f1a36",
+    "occurred_at": _TAKEN,
+    "actor": {"user_id": _AGENT, "role": "support_agent"},
+    "is_internal": False,
+    "assigned_to": _AGENT,
+    "reason": "self_assigned",
+}
+
+# By call and by what the example shows.
+REQUESTS: dict[str, dict[str, Node]] = {
+    "CreateTicket": {
+        "a report": {
+            "subject": "The soup never came",
+            "description": "The order says delivered, but nobody was at the door.",
+        },
+        "a report about an order": {
+            "subject": "The soup never came",
+            "description": "The order says delivered, but nobody was at the door.",
+            "order_id": "7e57d004-2b97-4e7a-b45f-5387367791cd",
+            "priority": "high",
+        },
+        "a report for a user, by staff or a service": {
+            "subject": "Called in: the soup never came",
+            "description": "The customer called; the driver can't be reached.",
+            "user_id": _OWNER,
+        },
+    },
+    "UpdateTicketStatus": {
+        "work begins": {"status": "in_progress"},
+        "an answer was found": {"status": "resolved", "resolution_notes": "Refunded the soup."},
+        "the owner closes it, as it was last seen": {"status": "closed", "expected_version": 3},
+    },
+    "AssignTicket": {
+        "to whoever is free": {"assigned_to": _AGENT},
+        "unless somebody was faster": {"assigned_to": _AGENT, "expected_version": 1},
+    },
+    "AddComment": {
+        "a public comment": {"comment": "I have been waiting for an hour."},
+        "an internal note, by staff": {"comment": "The driver's phone is off.", "is_internal": True},
+    },
+}
+
+ANSWERS: dict[str, dict[str, Node]] = {
+    "CreateTicket": {"the new ticket": _NEW},
+    "ListTickets": {"a page": _PAGE, "the last page": _LAST_PAGE},
+    "ListMyTickets": {"a page": _PAGE, "the last page": _LAST_PAGE},
+    "ListAssignedTickets": {"a page": _PAGE, "the last page": _LAST_PAGE},
+    "GetTicket": {"a ticket": _ASSIGNED},
+    "UpdateTicketStatus": {"the ticket, resolved": _RESOLVED},
+    "AssignTicket": {"the ticket, assigned": _ASSIGNED},
+    "ListTicketHistory": {"the last page": {"entries": [_CREATED, _TAKEN_UP], "next_page_token": ""}},
+    "AddComment": {"the new comment": _COMMENT},
+    "ListComments": {"the last page": {"comments": [_COMMENT], "next_page_token": ""}},
+}

@@ -1,0 +1,67 @@
+"""The gateway and the service behind it do what the OpenAPI document says, whatever is sent, and nothing else."""
+
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from protos import generate
+from server.domain.permissions import MAY_CALL
+from tests.system.doors import CALLS, Caller
+from tests.system.explorer import Cast, Findings, explore
+from tests.system.stage import Stage
+from tests.system.vocabulary import as_supervisor, comment, move, new_id, open_ticket
+
+# For a longer look, or for another one at what was found: EXPLORE_EXAMPLES=1000 EXPLORE_SEED=7
+EXAMPLES = int(os.environ.get("EXPLORE_EXAMPLES", "10"))
+SEED = int(os.environ.get("EXPLORE_SEED") or random.randrange(2**32))  # noqa: S311
+
+ROLES = ["customer", "support_agent", "support_supervisor"]
+CALLERS = 8
+"""So many take turns that none of them comes near a rate limit."""
+
+
+def some_tickets(stage: Stage, owner: Caller) -> Iterator[dict[str, Any]]:
+    """One of each status, with a comment."""
+    supervisor = as_supervisor()
+    for status in ("open", "in_progress", "resolved", "closed"):
+        ticket = open_ticket(stage.rest, owner)
+        comment(stage.rest, supervisor, ticket)
+        yield ticket if status == "open" else move(stage.rest, supervisor, ticket, status)
+
+
+@pytest.mark.timeout(240 + 30 * EXAMPLES)
+@pytest.mark.parametrize("role", ROLES)
+def test_every_answer_to_every_request_is_as_the_document_says(stage: Stage, role: str) -> None:
+    print(f"EXPLORE_EXAMPLES={EXAMPLES} EXPLORE_SEED={SEED}")  # noqa: T201 - shown with a failure
+    callers = [Caller(role, new_id()) for _ in range(CALLERS)]
+    owners = callers if role == "customer" else [Caller("customer", new_id()) for _ in callers]
+    tickets = [ticket for owner in owners for ticket in some_tickets(stage, owner)]
+    document = yaml.safe_load((generate.GENERATED / "openapi.yaml").read_text(encoding="utf-8"))
+    found = explore(document, stage.stack.gateway_url, Cast(callers, stage.mint, tickets), seed=SEED, examples=EXAMPLES)
+    assert [f"{it.check}: {it.operation}\n{it.message}\n{it.command}" for it in found.wrong] == []
+    assert_it_was_looked_at(role, found)
+
+
+def assert_it_was_looked_at(role: str, found: Findings) -> None:
+    """Each call that the role may make went well at least once, and the others were refused for the role."""
+    for call, binding in CALLS.items():
+        expected = 200 if role in MAY_CALL[f"{binding.service}.{call}"] else 403
+        assert found.answers[f"{binding.verb} {binding.path}", expected], (call, expected)
+
+
+def test_a_header_that_grpc_can_not_carry_costs_its_sender_nothing(stage: Stage) -> None:
+    token = stage.mint(as_supervisor())
+    for name in "!#$%&'*+^`|~":
+        headers = {"authorization": f"Bearer {token}", name: "1", f"x{name}y": "1"}
+        assert stage.rest.http.get("/api/v1/tickets/my", headers=headers).status_code == 200, name
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE"])
+def test_a_method_that_a_path_does_not_take_is_said_to_be_that_whatever_the_query(stage: Stage, method: str) -> None:
+    answer = stage.rest.http.request(method, "/api/v1/tickets/my?status=open&Status")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET"
