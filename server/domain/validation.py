@@ -25,6 +25,7 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
 _BLANK_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _NOWHERE = UUID(int=0)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime.max.replace(tzinfo=UTC)
 
 
 def clean_text(text: str) -> str:
@@ -79,10 +80,10 @@ class Fields:
     def text(self, field: str, value: str, longest: int) -> str:
         """A text of 1 to `longest` code points after trimming."""
         text = clean_text(value)
-        if is_blank(text):
-            self.refuse(field, f"must hold 1 to {longest} characters that are not blank")
-        elif len(text) > longest:
+        if len(text) > longest:  # first, so that no more than that is looked at one by one
             self.refuse(field, f"must hold at most {longest} characters; it has {len(text)}")
+        elif is_blank(text):
+            self.refuse(field, f"must hold 1 to {longest} characters that are not blank")
         elif _CONTROL.search(_with_newlines(value)):  # before trimming, which takes some of them for blanks
             self.refuse(field, "must not hold control characters other than newline and tab")
         return text
@@ -128,9 +129,11 @@ class Fields:
     def time(self, field: str, seconds: int, nanos: int) -> datetime | None:
         """A moment between the years 1 and 9999, to the microsecond above: the stored times have no finer parts."""
         try:
-            moment = _EPOCH + timedelta(seconds=seconds, microseconds=-(-nanos // 1000))
+            second = _EPOCH + timedelta(seconds=seconds)
         except OverflowError:
-            moment = None
-        if moment is None or not 0 <= nanos < NANOS_PER_SECOND:
+            second = None
+        if second is None or not 0 <= nanos < NANOS_PER_SECOND:
             self.refuse(field, "must be a time between the years 1 and 9999")
-        return moment
+            return None
+        # Rounding up stops at the last microsecond there is: many write the end of time with nine nines.
+        return second + min(timedelta(microseconds=-(-nanos // 1000)), _END - second)

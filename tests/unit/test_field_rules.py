@@ -217,6 +217,20 @@ def test_a_time_is_read_to_the_microsecond(moment: datetime) -> None:
     assert Fields().time("created_after", seconds, nanos) == moment
 
 
+@pytest.mark.parametrize("nanos", [999_999_000, 999_999_001, 999_999_999])
+def test_the_end_of_time_is_a_time_however_many_nines_it_has(nanos: int) -> None:
+    fields = Fields()
+    assert fields.time("created_before", 253_402_300_799, nanos) == datetime.max.replace(tzinfo=UTC)
+    assert refused(fields) == []
+
+
+@pytest.mark.parametrize("nanos", [-1, 1_000_000_000])
+def test_a_fraction_that_is_none_is_refused(nanos: int) -> None:
+    fields = Fields()
+    assert fields.time("created_before", 0, nanos) is None
+    assert refused(fields) == ["created_before"]
+
+
 @pytest.mark.parametrize("seconds", [-62_135_596_801, 253_402_300_800, 2**63 - 1, -(2**63)])
 def test_a_time_outside_the_years_1_to_9999_is_refused(seconds: int) -> None:
     fields = Fields()
