@@ -4,7 +4,15 @@ from nibble.support.v1 import history_pb2, ticket_pb2
 from nibble.support.v1 import ticket_service_pb2 as pb
 
 from server.api.boundary import Call, Method
-from server.api.translate import history_message, moment, priority_word, status_word, ticket_message
+from server.api.translate import (
+    history_message,
+    moment,
+    priority_word,
+    priority_words,
+    status_word,
+    status_words,
+    ticket_message,
+)
 from server.domain.tickets import Ticket
 from server.usecases import lists, tickets
 from server.usecases.collaborators import Collaborators
@@ -76,8 +84,8 @@ class TicketServicer:
     async def list_tickets(self, request: pb.ListTicketsRequest, call: Call) -> pb.ListTicketsResponse:
         """`ListTickets`."""
         filters = TicketFilters(
-            status=[status_word(number) for number in request.status],
-            priority=[priority_word(number) for number in request.priority],
+            status=status_words(request.status),
+            priority=priority_words(request.priority),
             user_id=request.user_id if request.HasField("user_id") else None,
             assigned_to=request.assigned_to if request.HasField("assigned_to") else None,
             unassigned=request.unassigned,
@@ -89,14 +97,14 @@ class TicketServicer:
 
     async def list_my_tickets(self, request: pb.ListMyTicketsRequest, call: Call) -> pb.ListTicketsResponse:
         """`ListMyTickets`."""
-        status = [status_word(number) for number in request.status]
+        status = status_words(request.status)
         page = PageRequest(request.page_size, request.page_token)
         return _tickets_page(await lists.list_my_tickets(self._on, call.caller, status, page))
 
     async def list_assigned_tickets(self, request: pb.ListAssignedTicketsRequest, call: Call) -> pb.ListTicketsResponse:
         """`ListAssignedTickets`."""
-        status = [status_word(number) for number in request.status]
-        priority = [priority_word(number) for number in request.priority]
+        status = status_words(request.status)
+        priority = priority_words(request.priority)
         page = PageRequest(request.page_size, request.page_token)
         found = await lists.list_assigned_tickets(self._on, call.caller, status, priority, page)
         return _tickets_page(found)

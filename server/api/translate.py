@@ -1,5 +1,6 @@
 """Rows to messages. The words are the same on both sides, so there is nothing to translate but types."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from google.protobuf import timestamp_pb2
@@ -26,6 +27,16 @@ def status_word(number: int) -> str | None:
 def priority_word(number: int) -> str | None:
     """The priority by its number in the proto; None for unspecified and for a number that has no name."""
     return _PRIORITY_WORD.get(number)
+
+
+def status_words(numbers: Collection[int]) -> set[str | None]:
+    """The statuses of a filter, each once: a request has room for a million values, and there are but a few words."""
+    return {status_word(number) for number in set(numbers)}
+
+
+def priority_words(numbers: Collection[int]) -> set[str | None]:
+    """The priorities of a filter, each once."""
+    return {priority_word(number) for number in set(numbers)}
 
 
 def moment(time: timestamp_pb2.Timestamp) -> tuple[int, int]:

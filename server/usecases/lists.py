@@ -1,6 +1,6 @@
 """Pages of tickets, comments and history: filters in, one page and the token of the next one out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -41,8 +41,8 @@ class TicketFilters(NamedTuple):
     Times are (seconds, nanoseconds) since 1970, as protobuf carries them.
     """
 
-    status: Sequence[str | None] = ()
-    priority: Sequence[str | None] = ()
+    status: Collection[str | None] = ()
+    priority: Collection[str | None] = ()
     user_id: str | None = None
     assigned_to: str | None = None
     unassigned: bool = False
@@ -74,8 +74,8 @@ async def list_tickets(on: Collaborators, caller: Caller, filters: TicketFilters
 async def list_assigned_tickets(
     on: Collaborators,
     caller: Caller,
-    status: Sequence[str | None],
-    priority: Sequence[str | None],
+    status: Collection[str | None],
+    priority: Collection[str | None],
     page: PageRequest,
 ) -> Page[Ticket]:
     """The tickets assigned to the caller, in triage order.
@@ -91,7 +91,7 @@ async def list_assigned_tickets(
 
 
 async def list_my_tickets(
-    on: Collaborators, caller: Caller, status: Sequence[str | None], page: PageRequest
+    on: Collaborators, caller: Caller, status: Collection[str | None], page: PageRequest
 ) -> Page[Ticket]:
     """The caller's own tickets, newest first.
 
