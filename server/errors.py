@@ -70,6 +70,10 @@ class MalformedRequest(ServiceError):
     code, reason = Code.INVALID_ARGUMENT, "MALFORMED_REQUEST"
     template = "the request is not a valid {message_type} (texts must be UTF-8)"
 
+    def __init__(self, message_type: str) -> None:
+        super().__init__(message_type=message_type)
+        self.facts = {}
+
 
 class NoRequest(ServiceError):
     """The caller ended the call without having sent a request."""
@@ -83,6 +87,10 @@ class RequestTooLarge(ServiceError):
 
     code, reason = Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE"
     template = "the request is larger than {limit} bytes"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit=limit)
+        self.facts = {}
 
 
 class UnknownMethod(ServiceError):
