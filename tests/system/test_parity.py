@@ -204,6 +204,7 @@ def version(call: str, who: str, **fields: Json) -> Refusal:
 
 
 TEXTS = {"subject": "s", "description": "d"}
+RESOLVE: Json = {"ticket_id": "{open}", "status": "resolved"}
 NO_ENUMS: Json = {"status": ["status_unspecified"], "priority": ["priority_unspecified"]}
 
 REFUSALS = [
@@ -270,6 +271,29 @@ REFUSALS = [
     bad("ListComments", "owner", "ticket_id page_size page_token", ticket_id="x", page_size=-1, page_token="x"),
     no_ticket("ListComments", "agent", "{missing}"),
     no_ticket("ListComments", "stranger", "{open}"),
+    # An optional that is there, but empty, is not one that is absent.
+    bad("CreateTicket", "owner", "subject description"),
+    bad("CreateTicket", "agent", "order_id user_id", **TEXTS, order_id="", user_id=""),
+    bad("ListTickets", "agent", "user_id assigned_to", user_id="", assigned_to=""),
+    bad("UpdateTicketStatus", "agent", "resolution_notes", **RESOLVE, resolution_notes=""),
+    bad("AddComment", "agent", "comment", ticket_id="{open}"),
+    # The limits of the other texts.
+    bad("AddComment", "owner", "comment", ticket_id="{open}", comment="c" * 10_001),
+    bad("UpdateTicketStatus", "agent", "resolution_notes", **RESOLVE, resolution_notes="n" * 10_001),
+    bad("UpdateTicketStatus", "agent", "resolution_notes", **RESOLVE, resolution_notes="a\x1bb"),
+    # Two things are wrong at once: the order in the comment on TicketService says which of them is told.
+    bad("CreateTicket", "owner", "subject", subject=" ", description="d", user_id="{stranger}"),
+    bad("UpdateTicketStatus", "stranger", "expected_version", ticket_id="{open}", status="open", expected_version=0),
+    bad("AddComment", "owner", "comment", ticket_id="{missing}", comment=" ", is_internal=True),
+    no_ticket("UpdateTicketStatus", "stranger", "{closed}", status="resolved", expected_version=7),
+    no_ticket("AssignTicket", "agent", "{missing}", assigned_to="{supervisor}", expected_version=7),
+    no_ticket("AddComment", "stranger", "{closed}", comment="c", is_internal=True),
+    action("UpdateTicketStatus", "owner", ticket_id="{closed}", status="open", expected_version=7),
+    action("AssignTicket", "agent", ticket_id="{closed}", assigned_to="{supervisor}", expected_version=7),
+    action("AddComment", "owner", ticket_id="{closed}", comment="c", is_internal=True),
+    version("UpdateTicketStatus", "agent", ticket_id="{closed}", status="open", expected_version=7),
+    version("UpdateTicketStatus", "owner", ticket_id="{closed}", status="closed", expected_version=7),
+    version("AssignTicket", "agent", ticket_id="{closed}", assigned_to="{agent}", expected_version=7),
 ]
 
 
