@@ -16,6 +16,7 @@ from tests.integration.vocabulary import (
     assign,
     counts,
     events_of,
+    look_at,
     move,
     open_ticket,
     owner_of,
@@ -140,6 +141,22 @@ async def test_a_comments_retry_is_answered_when_the_ticket_has_been_closed_mean
     before = await counts(desk)
     assert await say(desk, ticket, key="k") == comment
     assert await counts(desk) == before
+
+
+async def test_a_retried_comment_does_not_reopen_the_ticket_again(desk: Desk) -> None:
+    ticket = await move(desk, await open_ticket(desk), "resolved")
+    comment = await say(desk, ticket, key="k")
+    resolved = await move(desk, ticket, "resolved")
+    assert await say(desk, ticket, key="k") == comment
+    assert await look_at(desk, ticket) == resolved
+
+
+async def test_another_payload_is_told_even_when_the_ticket_has_been_closed_meanwhile(desk: Desk) -> None:
+    ticket = await open_ticket(desk)
+    await say(desk, ticket, key="k")
+    await move(desk, ticket, "closed")
+    with pytest.raises(IdempotencyKeyReused):
+        await say(desk, ticket, text="Something else.", key="k")
 
 
 async def test_a_strangers_retry_does_not_find_the_ticket(desk: Desk) -> None:

@@ -1,8 +1,8 @@
 """Lists by keyset pages, held against a list sorted and filtered in Python."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from server.domain.callers import Caller
 from server.domain.tickets import Ticket
 from server.errors import InvalidFields
-from server.usecases.lists import PageRequest, TicketFilters
+from server.usecases.lists import Page, PageRequest, TicketFilters
 from tests.integration.vocabulary import (
     EMPTY,
     START,
@@ -27,9 +27,13 @@ from tests.integration.vocabulary import (
     comments_on,
     first_page,
     history_of,
+    look_at,
+    move,
     my_tickets,
     newest_first,
+    note,
     open_ticket,
+    owner_of,
     pages,
     put_tickets,
     query,
@@ -37,6 +41,9 @@ from tests.integration.vocabulary import (
     stored_ticket,
     whole,
 )
+
+R = TypeVar("R")
+Happening = Callable[[], Awaitable[None]]
 
 STATUSES = ("open", "in_progress", "resolved", "closed")
 PRIORITIES = ("low", "medium", "high", "urgent")
@@ -187,6 +194,74 @@ async def test_rows_that_arrive_meanwhile_neither_hide_nor_repeat_those_that_wer
     assert seen == by_triage([ticket for ticket in rows if wanted.lets_through(ticket)])
 
 
+async def test_tickets_that_change_meanwhile_are_neither_skipped_nor_repeated(desk: Desk) -> None:
+    await put_tickets(
+        desk, [stored_ticket(created_at=START + timedelta(seconds=n), user_id=USERS[0]) for n in range(9)]
+    )
+    for turn in (all_tickets(desk, as_agent()), my_tickets(desk, as_customer(USERS[0]))):
+        there = await whole(turn)
+        assert [ticket.id for ticket in await whole(after_each_page(turn, [change_all(desk, there)] * 5), [2])] == [
+            ticket.id for ticket in there
+        ]
+
+
+def change_all(desk: Desk, rows: Sequence[Ticket]) -> Happening:
+    """Moves each ticket to the other of two statuses."""
+
+    async def happen() -> None:
+        for ticket in rows:
+            present = await look_at(desk, ticket)
+            await move(desk, ticket, "in_progress" if present.status == "open" else "open")
+
+    return happen
+
+
+def after_each_page(turn: Turn[R], happenings: list[Happening]) -> Turn[R]:
+    """The same list, with something happening between one page and the next."""
+    left = list(happenings)
+
+    async def turned(page: PageRequest) -> Page[R]:
+        found = await turn(page)
+        if left:
+            await left.pop()()
+        return found
+
+    return turned
+
+
+async def test_comments_and_history_that_arrive_meanwhile_neither_hide_nor_repeat_those_that_were_there(
+    desk: Desk,
+) -> None:
+    ticket = await open_ticket(desk)
+    for number in range(7):
+        await say(desk, ticket, text=f"number {number}")
+        await note(desk, ticket)
+
+    async def arrive() -> None:
+        await say(desk, ticket)
+        await note(desk, ticket)
+
+    for reader in (READER, owner_of(ticket)):
+        comments = await whole(comments_on(desk, ticket, reader), [100])
+        seen = await whole(after_each_page(comments_on(desk, ticket, reader), [arrive] * 3), [2])
+        assert seen == comments
+        entries = await whole(history_of(desk, ticket, reader), [100])
+        read = await whole(after_each_page(history_of(desk, ticket, reader), [arrive] * 3), [2])
+        assert read[: len(entries)] == entries
+        assert len(set(read)) == len(read) > len(entries)
+
+
+async def test_assigned_tickets_that_arrive_meanwhile_neither_hide_nor_repeat_those_that_were_there(desk: Desk) -> None:
+    await put_tickets(desk, [stored_ticket(assigned_to=READER.id, priority=word) for word in PRIORITIES * 3])
+    there = await whole(assigned_tickets(desk, READER))
+
+    async def arrive() -> None:
+        await put_tickets(desk, [stored_ticket(assigned_to=READER.id, priority=word) for word in PRIORITIES])
+
+    seen = await whole(after_each_page(assigned_tickets(desk, READER), [arrive] * 3), [2])
+    assert [ticket for ticket in seen if ticket in there] == there
+
+
 async def test_a_page_has_20_rows_unless_asked_and_100_at_most(desk: Desk) -> None:
     await put_tickets(desk, [stored_ticket(created_at=START + timedelta(seconds=n)) for n in range(130)])
     turn = all_tickets(desk, as_agent())
@@ -290,6 +365,20 @@ async def test_a_token_of_another_ticket_is_refused(desk: Desk) -> None:
     entries = await first_page(history_of(desk, first, READER), 1)
     await refused(comments_on(desk, second, READER), comments.next_page_token)
     await refused(history_of(desk, second, READER), entries.next_page_token)
+
+
+async def test_a_token_of_the_same_person_in_a_role_that_sees_more_is_refused(desk: Desk) -> None:
+    ticket = await open_ticket(desk, as_customer(READER.id))
+    for _ in range(3):
+        await note(desk, ticket)
+        await say(desk, ticket)
+    turns: list[tuple[Turn[Any], Turn[Any]]] = [
+        (comments_on(desk, ticket, READER), comments_on(desk, ticket, owner_of(ticket))),
+        (history_of(desk, ticket, READER), history_of(desk, ticket, owner_of(ticket))),
+    ]
+    for all_of_them, public in turns:
+        await refused(public, (await first_page(all_of_them, 1)).next_page_token)
+        await refused(all_of_them, (await first_page(public, 1)).next_page_token)
 
 
 async def test_filters_in_another_order_are_the_same_filters(desk: Desk, token: str) -> None:

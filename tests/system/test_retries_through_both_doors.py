@@ -2,6 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
+import pytest
+from nibble.support.v1 import ticket_service_pb2, ticket_service_pb2_grpc
+
+from tests.system.doors import Json, answer_in
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_agent, as_customer, comment, move, new_id, open_ticket
 
@@ -50,6 +55,31 @@ def test_a_refused_call_does_not_use_up_its_key(stage: Stage) -> None:
     owner, key = as_customer(), new_id()
     assert stage.rest.call("CreateTicket", owner, key=key, subject=" ", description="d").code == 3
     assert open_ticket(stage.grpc, owner, key=key)["version"] == 1
+
+
+@pytest.mark.parametrize("key", ["!", "~" * 255, '"a,b"'])
+def test_any_visible_key_is_taken_as_it_is_at_every_door(stage: Stage, key: str) -> None:
+    owner = as_customer()
+    first, *others = (open_ticket(door, owner, key=key) for door in stage.doors)
+    assert others == [first, first]
+
+
+@pytest.mark.parametrize("second", ["a", "b", ""])
+def test_two_keys_in_one_call_are_refused_at_every_door(stage: Stage, second: str) -> None:
+    keys = [
+        ("authorization", f"Bearer {stage.mint(as_customer())}"),
+        ("idempotency-key", "a"),
+        ("idempotency-key", second),
+    ]
+    texts: Json = {"subject": "s", "description": "d"}
+
+    refused = answer_in(stage.rest.http.post("/api/v1/tickets", json=texts, headers=keys))
+    assert (refused.code, refused.bad_fields) == (3, ["idempotency-key"])
+    for door in (stage.grpc, stage.own_port):
+        stub = ticket_service_pb2_grpc.TicketServiceStub(door.channel)
+        with pytest.raises(grpc.RpcError, match="idempotency-key") as caught:
+            stub.CreateTicket(ticket_service_pb2.CreateTicketRequest(**texts), metadata=tuple(keys), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_many_at_once_through_every_door_make_one_ticket_and_one_event(stage: Stage) -> None:
