@@ -286,8 +286,9 @@ GET_TICKET = _compile(select(*TICKET_COLUMNS).where(tickets.c.id == _uuid("ticke
 GET_COMMENT = _compile(select(*COMMENT_COLUMNS).where(comments.c.id == _uuid("comment_id")))
 
 _LIMIT = _param("limit", Integer)
-_AFTER = tuple_(_param("after_rank", SmallInteger), _moment("after_created_at"), _uuid("after_id"))
-_BEFORE = tuple_(_moment("after_created_at"), _uuid("after_id"))
+_AFTER_RANK = _param("after_rank", SmallInteger)
+_AFTER_TIME = tuple_(_moment("after_created_at"), _uuid("after_id"))
+_BEFORE = _AFTER_TIME
 _Columns = ReadOnlyColumnCollection[str, Any]
 _TRIAGE = (tickets.c.triage_rank, tickets.c.created_at, tickets.c.id)
 
@@ -296,12 +297,13 @@ def _among(column_: ColumnElement[Any], name: str, type_: type[TypeEngine[Any]])
     return column_ == any_(_param(name, ARRAY(type_)))
 
 
-def _per_status(rows: Select[Any], order: Callable[[_Columns], list[ColumnElement[Any]]]) -> Statement:
-    """Merge one ordered index range per status, so that a page reads about a page of rows, wherever it lies.
+def _per_status(order: Callable[[_Columns], list[ColumnElement[Any]]], *parts: Select[Any]) -> Statement:
+    """Merge an ordered index range per status and part, so that a page reads about a page of rows, wherever it lies.
 
     A status that was not asked for costs nothing: its branch is cut off by a condition without columns.
     """
-    branches = [_branch(rows, status).order_by(*order(tickets.c)).limit(_LIMIT).subquery() for status in Status]
+    rows = [_branch(part, status) for status in Status for part in parts]
+    branches = [row.order_by(*order(tickets.c)).limit(_LIMIT).subquery() for row in rows]
     merged = union_all(*(select(branch) for branch in branches)).subquery("merged")
     fields = select(*(merged.c[name] for name in Ticket._fields))
     return _compile(fields.order_by(*order(merged.c)).limit(_LIMIT))
@@ -327,8 +329,23 @@ def _filtered(*conditions: ColumnElement[bool]) -> Select[Any]:
         _among(tickets.c.triage_rank, "ranks", SmallInteger),
         tickets.c.created_at >= _moment("created_after"),
         tickets.c.created_at < _moment("created_before"),
-        tuple_(*_TRIAGE) > _AFTER,
     )
+
+
+def _triage_list(*conditions: ColumnElement[bool]) -> Statement:
+    """Tickets in triage order after a position: those as urgent as the one there, and all that are less urgent.
+
+    As one condition, (rank, time, id) > (…), the two would be read from the beginning: where a rank is also compared
+    with a list, PostgreSQL starts at each of the list's values, and the position only filters what it meets. The first
+    part needs no `created_after`: no position lies before it.
+    """
+    as_urgent = select(*TICKET_COLUMNS, tickets.c.triage_rank).where(
+        *conditions,
+        tickets.c.triage_rank == _AFTER_RANK,
+        tuple_(tickets.c.created_at, tickets.c.id) > _AFTER_TIME,
+        tickets.c.created_at < _moment("created_before"),
+    )
+    return _per_status(_triage_order, as_urgent, _filtered(*conditions, tickets.c.triage_rank > _AFTER_RANK))
 
 
 def _optional(column_: ColumnElement[Any], parameter: BindParameter[Any]) -> ColumnElement[bool]:
@@ -337,9 +354,9 @@ def _optional(column_: ColumnElement[Any], parameter: BindParameter[Any]) -> Col
 
 _UNASSIGNED = tickets.c.assigned_to.is_(None)
 
-LIST_TICKETS = _per_status(_filtered(), _triage_order)
-LIST_UNASSIGNED_TICKETS = _per_status(_filtered(_UNASSIGNED), _triage_order)
-LIST_TICKETS_OF_ASSIGNEE = _per_status(_filtered(tickets.c.assigned_to == _uuid("assigned_to")), _triage_order)
+LIST_TICKETS = _triage_list()
+LIST_UNASSIGNED_TICKETS = _triage_list(_UNASSIGNED)
+LIST_TICKETS_OF_ASSIGNEE = _triage_list(tickets.c.assigned_to == _uuid("assigned_to"))
 # One user's tickets are few; they are sorted rather than kept in triage order by one more index.
 LIST_TICKETS_OF_USER = _compile(
     _filtered(
@@ -347,16 +364,17 @@ LIST_TICKETS_OF_USER = _compile(
         _among(tickets.c.status, "statuses", Text),
         _optional(tickets.c.assigned_to, _uuid("assigned_to")),
         ~_param("unassigned", Boolean) | _UNASSIGNED,
+        tuple_(*_TRIAGE) > tuple_(_AFTER_RANK, _moment("after_created_at"), _uuid("after_id")),
     )
     .with_only_columns(*TICKET_COLUMNS)
     .order_by(*_TRIAGE)
     .limit(_LIMIT)
 )
 LIST_MY_TICKETS = _per_status(
+    _newest_first,
     select(*TICKET_COLUMNS).where(
         tickets.c.user_id == _uuid("user_id"), tuple_(tickets.c.created_at, tickets.c.id) < _BEFORE
     ),
-    _newest_first,
 )
 
 LIST_COMMENTS = _compile(

@@ -15,7 +15,7 @@ from server.db.statements import Statement
 from server.domain.paging import FIRST, LAST
 from tests.integration.vocabulary import EMPTY, START
 
-TICKETS = 6_000
+TICKETS = 20_000
 PAGE = 21
 # 12 users, 5 agents and nobody, every status and priority in every mixture; one ticket has a long history.
 FILL = """
@@ -45,6 +45,7 @@ FILL = """
     FROM generate_series(1, %(count)s) n;
 """
 MIDDLE = START + timedelta(minutes=TICKETS // 2)
+END = START + timedelta(minutes=TICKETS)
 FIRST_VALUES = {
     "after_rank": FIRST.number,
     "after_number": 0,
@@ -66,9 +67,9 @@ EVERYTHING: dict[str, object] = {
 AGENT, USER, TICKET = {"assigned_to": UUID(int=2)}, {"user_id": UUID(int=5)}, {"ticket_id": UUID(int=1)}
 # Statement, its values beside EVERYTHING, where it starts, the index that answers it, and how many ranges it merges.
 LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
-    "LIST_TICKETS": ({}, FIRST_VALUES, "support_tickets_by_status", 4),
-    "LIST_UNASSIGNED_TICKETS": ({}, FIRST_VALUES, "support_tickets_unassigned", 4),
-    "LIST_TICKETS_OF_ASSIGNEE": (AGENT, FIRST_VALUES, "support_tickets_by_assignee", 4),
+    "LIST_TICKETS": ({}, FIRST_VALUES, "support_tickets_by_status", 8),
+    "LIST_UNASSIGNED_TICKETS": ({}, FIRST_VALUES, "support_tickets_unassigned", 8),
+    "LIST_TICKETS_OF_ASSIGNEE": (AGENT, FIRST_VALUES, "support_tickets_by_assignee", 8),
     "LIST_MY_TICKETS": (USER, LAST_VALUES, "support_tickets_by_user", 4),
     "LIST_TICKETS_OF_USER": (USER, FIRST_VALUES, "support_tickets_by_user", 4),
     "LIST_COMMENTS": (TICKET, LAST_VALUES, "ticket_comments_by_ticket", 1),
@@ -78,6 +79,7 @@ LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
     "MEASURE_BACKLOG": ({}, {}, "ticket_events_unpublished", 2),
     "GET_TICKET": (TICKET, {}, "support_tickets_pkey", 1),
 }
+triage_lists = pytest.mark.parametrize("name", ["LIST_TICKETS", "LIST_UNASSIGNED_TICKETS", "LIST_TICKETS_OF_ASSIGNEE"])
 every_list = pytest.mark.parametrize("name", LISTS)
 Node = dict[str, Any]
 
@@ -100,7 +102,7 @@ def plan_of(connection: psycopg.Connection, statement: Statement, values: dict[s
     call = sql.SQL("({})").format(parameters) if statement.names else sql.SQL("")
     try:
         row = connection.execute(
-            sql.SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE this {}").format(call)
+            sql.SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE this {}").format(call)
         ).fetchone()
     finally:
         connection.execute(b"DEALLOCATE this")
@@ -143,7 +145,34 @@ def test_a_page_reads_about_a_page_of_rows_wherever_it_lies(
     assert rows_read(plan) <= ranges * PAGE, json.dumps(plan, indent=1)
 
 
-@pytest.mark.parametrize("name", ["LIST_TICKETS", "LIST_UNASSIGNED_TICKETS", "LIST_TICKETS_OF_ASSIGNEE"])
+def blocks_read(plan: Node) -> int:
+    """How many blocks of the table and its index were looked at, in the cache or not."""
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize("rank", range(4))
+@triage_lists
+def test_a_deep_page_begins_in_the_index_where_the_page_before_ended(
+    connection: psycopg.Connection, name: str, rank: int
+) -> None:
+    # Rows alone would not tell: those that an index leaves out are read in the index all the same.
+    values, start, _, _ = LISTS[name]
+    deep = DEEP | {"after_rank": rank, "after_created_at": MIDDLE + (END - MIDDLE) / 2}
+    first, later = (plan_of(connection, getattr(statements, name), EVERYTHING | values | at) for at in (start, deep))
+    assert blocks_read(later) <= 4 * blocks_read(first), json.dumps(later, indent=1)
+
+
+@triage_lists
+def test_a_list_within_two_moments_reads_no_index_beside_them(connection: psycopg.Connection, name: str) -> None:
+    values, start, _, _ = LISTS[name]
+    an_hour = {"created_after": MIDDLE, "created_before": MIDDLE + timedelta(hours=1)}
+    first, within = (
+        plan_of(connection, getattr(statements, name), EVERYTHING | values | start | bounds) for bounds in ({}, an_hour)
+    )
+    assert blocks_read(within) <= 4 * blocks_read(first), json.dumps(within, indent=1)
+
+
+@triage_lists
 def test_a_status_that_was_not_asked_for_costs_nothing(connection: psycopg.Connection, name: str) -> None:
     values, start, _, _ = LISTS[name]
     plan = plan_of(connection, getattr(statements, name), EVERYTHING | values | start | {"statuses": ["open"]})

@@ -36,6 +36,7 @@ from tests.integration.vocabulary import (
 STATEMENTS = {name: value for name, value in vars(statements).items() if isinstance(value, Statement)}
 OF_THE_RELAY = {"LIST_UNPUBLISHED", "MARK_PUBLISHED", "MEASURE_BACKLOG"}
 PREPARED = Statement("SELECT statement FROM pg_prepared_statements", ())
+PLANNED_ANEW = Statement("SELECT statement FROM pg_prepared_statements WHERE custom_plans > 0", ())
 READER = as_agent()
 NAMES = {statement: name for name, statement in STATEMENTS.items()}
 
@@ -82,6 +83,12 @@ async def test_every_statement_of_the_api_was_run_prepared_and_nothing_else_was(
     rows: list[tuple[Any, ...]] = await desk_on_one_connection.db.fetch_all(PREPARED, {}, tuple)
     prepared = {row[0] for row in rows} - {PREPARED.sql}
     assert prepared == {statement.sql for name, statement in STATEMENTS.items() if name not in OF_THE_RELAY}
+
+
+async def test_no_statement_is_planned_anew_for_its_parameters(desk_on_one_connection: Desk) -> None:
+    await every_act(desk_on_one_connection)
+    rows: list[tuple[Any, ...]] = await desk_on_one_connection.db.fetch_all(PLANNED_ANEW, {}, tuple)
+    assert rows == []
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
