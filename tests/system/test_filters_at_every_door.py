@@ -75,7 +75,7 @@ def listed(door: Door, chance: random.Random, call: str, caller: Caller, **field
     """Every ticket of the list, by pages of any size."""
     token = ""
     while True:
-        size = chance.choice([1, 2, 5, 0, 1000])
+        size = chance.choice([2, 5, 0, 1000])
         page = door.call(call, caller, page_size=size, page_token=token, **fields).resource
         assert len(page["tickets"]) == size or not page["next_page_token"] or size in (0, 1000)
         yield from page["tickets"]
@@ -123,7 +123,7 @@ def test_any_combination_of_filters_lists_what_passes_all_of_them(stage: Stage, 
 def test_my_tickets_and_those_assigned_to_me_are_filtered_at_every_door(stage: Stage, shelf: Shelf) -> None:
     chance = dice("my filters")
     for door in stage.doors:
-        for _ in range(8):
+        for _ in range(4):
             status, priority = some_of(chance, STATUSES), some_of(chance, PRIORITIES)
             mine: dict[str, Any] = {"user_id": shelf.owners[0].id, "status": status}
             assert list(listed(door, chance, "ListMyTickets", shelf.owners[0], status=status)) == [
