@@ -204,8 +204,8 @@ def version(call: str, who: str, **fields: Json) -> Refusal:
 
 
 TEXTS = {"subject": "s", "description": "d"}
-RESOLVE: Json = {"ticket_id": "{open}", "status": "resolved"}
 NO_ENUMS: Json = {"status": ["status_unspecified"], "priority": ["priority_unspecified"]}
+RESOLVE: Json = {"ticket_id": "{open}", "status": "resolved"}
 
 REFUSALS = [
     bad("CreateTicket", "owner", "subject description", subject=" ", description="\u2003\n"),
