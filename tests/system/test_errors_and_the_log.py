@@ -19,8 +19,10 @@ FORBIDDEN = f"forbidden-{new_id()}"
 CONSTRAINT = "no_such_subject"
 
 # What a caller may see beside an answer. The www-authenticate header is the one that RFC 6750 asks for.
-REST_HEADERS = {"content-type", "content-length", "date", "server", "x-request-id", "retry-after", "www-authenticate"}
-GRPC_METADATA = {"date", "server", "x-request-id", "grpc-status-details-bin", "www-authenticate"}
+REST_HEADERS = {
+    *("content-type", "content-length", "date", "server", "vary", "x-request-id", "retry-after", "www-authenticate"),
+}
+GRPC_METADATA = {"date", "server", "vary", "x-request-id", "grpc-status-details-bin", "www-authenticate"}
 LEAKS = ["traceback", "psycopg", "select", "insert", "constraint", "admin_service", "127.0.0.1", "localhost", ".py"]
 
 
