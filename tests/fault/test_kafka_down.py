@@ -21,9 +21,9 @@ def backlog(stage: Stage) -> float:
 
 def creates(stage: Stage) -> Ledger:
     """Tickets one after the other; each tenth goes on to be resolved."""
-    ledger, owner, agent = Ledger(), as_customer(), as_agent()
+    ledger, agent = Ledger(), as_agent()
     for i in range(CREATES):
-        ticket = ledger.create(stage.grpc, owner).resource
+        ticket = ledger.create(stage.grpc, as_customer()).resource
         if i % 10 == 0:
             assign(stage.grpc, agent, ticket)
             move(stage.grpc, agent, ticket, "resolved")

@@ -107,9 +107,6 @@ CREATES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys([*STAFF, "service"], (OK, OK)),
 }
 
-OTHER = as_customer()
-SUPERVISOR = as_supervisor()
-
 
 def test_every_call_and_every_role_is_walked() -> None:
     declared = {
@@ -124,15 +121,15 @@ def test_every_call_and_every_role_is_walked() -> None:
 
 @pytest.mark.parametrize(("name", "role"), list(product(TICKET_CALLS, ROLES)))
 def test_a_role_gets_what_the_contract_grants_it(stage: Stage, name: str, role: str) -> None:
-    walk = TICKET_CALLS[name]
+    walk, supervisor = TICKET_CALLS[name], as_supervisor()
     for door, (whose, outcome) in product(stage.doors, zip(WHOSE, walk.outcomes_for(role), strict=True)):
         caller = Caller(role, new_id())
         ticket = a_ticket_that_is(whose, caller, stage.rest)
-        before = state_of(ticket, stage.rest)
+        before = state_of(ticket, supervisor, stage.rest)
         answer = door.call(walk.call, caller, **walk.fields(caller, ticket))
         assert_outcome(answer, outcome)
         if outcome != OK:
-            assert state_of(ticket, stage.rest) == before
+            assert state_of(ticket, supervisor, stage.rest) == before
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -150,11 +147,11 @@ def test_a_role_creates_tickets_for_whom_it_may(stage: Stage, role: str) -> None
 @pytest.mark.parametrize(("call", "role"), list(product(LISTS, ROLES)))
 def test_a_list_shows_a_role_what_it_may_see(stage: Stage, call: str, role: str) -> None:
     for door in stage.doors:
-        caller, another = Caller(role, new_id()), as_customer()
+        caller, another, supervisor = Caller(role, new_id()), as_customer(), as_supervisor()
         tickets: dict[str, str] = {}
         for owner, names in ((caller, (OWN, OWN_ASSIGNED)), (another, (OTHERS, OTHERS_ASSIGNED))):
             left, taken = open_ticket(stage.rest, owner), open_ticket(stage.rest, owner)
-            assign(stage.rest, SUPERVISOR, taken, to=caller)
+            assign(stage.rest, supervisor, taken, to=caller)
             tickets |= {left["id"]: names[0], taken["id"]: names[1]}
         shown = LISTS[call][role]
         if shown is None:
@@ -179,13 +176,13 @@ def a_ticket_that_is(whose: str, caller: Caller, door: Door) -> str:
     """The id of a new open ticket, or of none."""
     if whose == "missing":
         return new_id()
-    return str(open_ticket(door, caller if whose == "own" else OTHER)["id"])
+    return str(open_ticket(door, caller if whose == "own" else as_customer())["id"])
 
 
-def state_of(ticket: str, door: Door) -> list[Answer]:
+def state_of(ticket: str, supervisor: Caller, door: Door) -> list[Answer]:
     """All that a supervisor sees of a ticket."""
     return [
-        door.call(call, SUPERVISOR, ticket_id=ticket) for call in ("GetTicket", "ListTicketHistory", "ListComments")
+        door.call(call, supervisor, ticket_id=ticket) for call in ("GetTicket", "ListTicketHistory", "ListComments")
     ]
 
 
@@ -216,4 +213,4 @@ def listed(door: Door, call: str, caller: Caller, among: Mapping[str, str]) -> s
 
 def created_at(ticket: str, door: Door) -> str:
     """When the ticket was created."""
-    return str(door.call("GetTicket", SUPERVISOR, ticket_id=ticket).resource["created_at"])
+    return str(door.call("GetTicket", as_supervisor(), ticket_id=ticket).resource["created_at"])
