@@ -171,7 +171,12 @@ BEARER: Node = {
 
 
 def _services(contract: Contract) -> list[str]:
-    return sorted({call.rpartition(".")[0] for call in calls(contract)})
+    """The services with calls over REST, in the order of their paths: what the others are about comes first."""
+    paths: dict[str, str] = {}
+    for call, method in calls(contract).items():
+        service, path = call.rpartition(".")[0], binding(method)[1]
+        paths[service] = min(path, paths.get(service, path))
+    return sorted(paths, key=lambda service: paths[service])
 
 
 def _tag(contract: Contract, service: str) -> Node:
@@ -197,7 +202,8 @@ def _operation(contract: Contract, call: str, method: MethodDescriptorProto) -> 
     operation: Node = {
         "operationId": method.name,
         "tags": [_short(call.rpartition(".")[0])],
-        "summary": _first_sentence(comment),
+        # Unlike a description, a summary is plain text.
+        "summary": _first_sentence(comment).replace("`", ""),
         "description": comment,
         "parameters": [*_parameters(contract, method), *([_KEY] if IDEMPOTENCY_KEY in comment else [])],
     }
@@ -229,9 +235,10 @@ def _parameter(contract: Contract, name: str, field: FieldDescriptorProto, where
 _KEY: Node = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Makes a retry safe: the same key and request are answered as at first, and nothing more is done.",
+    # Without an example: whoever tries the call in a browser would send that same key again and again.
+    "description": "Makes a retry safe: the same key and request are answered as at first, and nothing more is done. "
+    "A new one, a UUID for instance, for each thing to be done.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": VISIBLE_ASCII},
-    "example": "5f0c6f0e-3d1b-4c55-8a0e-3b1f0a6c9d21",
 }
 
 
