@@ -7,7 +7,7 @@
 -- The route says what may come, as the filter's context:
 --   body:  { subject: { type: string }, priority: { enum: [low, high] } }   the body is one flat JSON object
 --   query: { status: { enum: [open], repeated: true }, page_size: { type: integer } }
--- Types are string, integer (32 bits), boolean, and in a query timestamp. A test compares the contexts with the protos.
+-- Types are string, integer (32 bits), boolean, and in a query ascii (what texts there may hold) and timestamp. A test compares the contexts with the protos.
 --
 -- A refusal is a 400 whose message names every bad field. The violations also go into the dynamic metadata, from where
 -- envoy.yaml puts them into the answer's google.rpc.BadRequest.
@@ -21,6 +21,7 @@ local MISTYPED = {
   string = "must be a string",
   integer = "must be an integer of 32 bits, written in digits",
   boolean = "must be true or false",
+  ascii = "must be printable ASCII, percent-encoded where needed",
   timestamp = "must be a time like 2026-01-31T12:00:00Z",
 }
 
@@ -315,7 +316,9 @@ local function query_fits(rule, text)
   if rule.enum then return contains(rule.enum, text) end
   if rule.type == "integer" then return is_int32(text) end
   if rule.type == "boolean" then return text == "true" or text == "false" end
-  return rule.type == "string" or is_timestamp(text)
+  -- No token or id needs more, and the service could not read bytes that are not UTF-8.
+  if rule.type == "ascii" then return find(text, "^[ -~]*$") ~= nil end
+  return is_timestamp(text)
 end
 
 local function violations_of_query(path, parameters)

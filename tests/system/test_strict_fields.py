@@ -387,6 +387,11 @@ def query(stage: Stage, query_string: str, path: str = "/api/v1/tickets") -> htt
         ("created_after=2026-02-31T00:00:00Z", ["created_after"]),
         ("ticket_id=x", ["ticket_id"]),
         ("=x", ["(empty name)"]),
+        ("page_token=%ff%fe&user_id=%00", ["page_token", "user_id"]),
+        ("page_token=\u00e9", ["page_token"]),
+        ("page_token=%00", ["page_token"]),
+        ("page_token=%0A", ["page_token"]),
+        ("created_after=%ff&status=%ff", ["created_after", "status"]),
     ],
 )
 def test_a_query_parameter_that_the_contract_does_not_allow_is_named(

@@ -202,11 +202,6 @@ def test_a_malformed_uuid_is_left_to_the_service_to_name(ticket_id: str) -> None
     assert refusal_of("GET", f"/api/v1/tickets/{ticket_id}") is None
 
 
-@pytest.mark.parametrize("query", ["page_token=%ff", "page_token=%00", "page_token=%", "a b=c"])
-def test_a_query_that_is_not_printable_ascii_never_reaches_a_worker(query: str) -> None:
-    assert refusal_of("GET", f"/api/v1/tickets?{query}") == 400
-
-
 @pytest.mark.parametrize(
     "query", ["", "page_size=5", "status=open&status=closed&", "created_after=2026-01-01T00:00:00%2B00:00"]
 )
@@ -251,20 +246,22 @@ def enum_names(type_name: str) -> list[str]:
     return [value.name for value in enum.value[1:]]
 
 
-def json_type(field: FieldDescriptorProto) -> Node:
+def json_type(field: FieldDescriptorProto, *, in_query: bool) -> Node:
     repeated = {"repeated": True} if field.label == FieldDescriptorProto.LABEL_REPEATED else {}
     if field.type == FieldDescriptorProto.TYPE_ENUM:
         return {"enum": enum_names(field.type_name), **repeated}
     if field.type_name == ".google.protobuf.Timestamp":
         return {"type": "timestamp", **repeated}
+    if field.type == FieldDescriptorProto.TYPE_STRING and in_query:
+        return {"type": "ascii", **repeated}
     return {**JSON_TYPES[field.type], **repeated}
 
 
 def request_fields(call: Call) -> dict[str, Node]:
     """The fields of a call's request but for those in its path."""
     messages = {f"{file.package}.{it.name}": it for file in DESCRIPTORS.file for it in file.message_type}
-    fields = messages[call.request].field
-    return {field.name: json_type(field) for field in fields if f"{{{field.name}}}" not in call.path}
+    fields = (field for field in messages[call.request].field if f"{{{field.name}}}" not in call.path)
+    return {field.name: json_type(field, in_query=call.is_read) for field in fields}
 
 
 @every_call
