@@ -462,7 +462,8 @@ HEADERS: Node = {
         "schema": {"type": "string", "format": "uuid", "examples": ["5f0c6f0e-3d1b-4c55-8a0e-3b1f0a6c9d21"]},
     },
     "retry-after": {
-        "description": "How many seconds to wait; the `google.rpc.RetryInfo` says it too, and is always there.",
+        "description": "How many seconds to wait, rounded up; the `google.rpc.RetryInfo` says it exactly.",
+        "required": True,
         "schema": {"type": "integer", "minimum": 0, "examples": [1]},
     },
     "www-authenticate": {

@@ -1,5 +1,7 @@
 """A service error as the status that gRPC callers see, with `google.rpc` details (contract, section 6)."""
 
+import math
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
@@ -8,6 +10,7 @@ from server.errors import ServiceError
 
 DOMAIN = "support.nibble"
 DETAILS_KEY = "grpc-status-details-bin"
+RETRY_KEY = "retry-after"
 
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -26,11 +29,15 @@ def details_of(error: ServiceError) -> list[message.Message]:
     return details
 
 
-def trailing_metadata(error: ServiceError) -> tuple[tuple[str, bytes]]:
-    """The trailer that carries the whole `google.rpc.Status`."""
+def trailing_metadata(error: ServiceError) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailer that carries the whole `google.rpc.Status` and, where waiting helps, HTTP's `retry-after`.
+
+    The gateway hands the second on to REST callers as a header: proxies and HTTP clients know it, and no RetryInfo.
+    """
     status = status_pb2.Status(code=error.code, message=error.message)
     for detail in details_of(error):
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
-    return ((DETAILS_KEY, status.SerializeToString()),)
+    details = (DETAILS_KEY, status.SerializeToString())
+    return (details,) if error.retry_after is None else (details, (RETRY_KEY, str(math.ceil(error.retry_after))))

@@ -159,13 +159,14 @@ class Rest:
 
 
 def answer_in(response: httpx.Response) -> Answer:
-    """What a REST response says; AssertionError when its status is not the one that belongs to its code."""
+    """What a REST response says; AssertionError when status or `retry-after` do not belong to the error."""
     body = response.json()
     if response.status_code == 200:
         return Answer(OK, "", body)
     assert body.keys() == {"code", "message", "details"}, body
     answer = _error(ParseDict(body, status_pb2.Status()))
     assert response.status_code in CLOSER_HTTP_STATUSES.get(answer.reason, {HTTP_STATUS[answer.code]}), response.text
+    assert ("retry-after" in response.headers) is bool(answer.retry_delay), response.headers
     return answer
 
 

@@ -22,7 +22,7 @@ CONSTRAINT = "no_such_subject"
 REST_HEADERS = {
     *("content-type", "content-length", "date", "server", "vary", "x-request-id", "retry-after", "www-authenticate"),
 }
-GRPC_METADATA = {"date", "server", "vary", "x-request-id", "grpc-status-details-bin", "www-authenticate"}
+GRPC_METADATA = {"date", "server", "vary", "x-request-id", "grpc-status-details-bin", "retry-after", "www-authenticate"}
 LEAKS = ["traceback", "psycopg", "select", "insert", "constraint", "admin_service", "127.0.0.1", "localhost", ".py"]
 
 

@@ -42,7 +42,7 @@ class Context:
     def __init__(self, metadata: Metadata | None = None, remaining: float | None = None) -> None:
         self._metadata = [("authorization", bearer(KEY))] if metadata is None else metadata
         self._remaining = remaining
-        self.trailers: tuple[tuple[str, bytes], ...] = ()
+        self.trailers: tuple[tuple[str, str | bytes], ...] = ()
         self.code: grpc.StatusCode | None = None
         self.message = ""
 
@@ -55,7 +55,7 @@ class Context:
     async def read(self) -> object:
         return self.request
 
-    def set_trailing_metadata(self, trailers: tuple[tuple[str, bytes], ...]) -> None:
+    def set_trailing_metadata(self, trailers: tuple[tuple[str, str | bytes], ...]) -> None:
         self.trailers = trailers
 
     async def abort(self, code: grpc.StatusCode, message: str) -> NoReturn:
@@ -65,7 +65,9 @@ class Context:
     @property
     def info(self) -> error_details_pb2.ErrorInfo:
         """The ErrorInfo of the status in the trailers."""
-        status = status_pb2.Status.FromString(dict(self.trailers)["grpc-status-details-bin"])
+        details = dict(self.trailers)["grpc-status-details-bin"]
+        assert isinstance(details, bytes)
+        status = status_pb2.Status.FromString(details)
         info = error_details_pb2.ErrorInfo()
         assert status.details[0].Unpack(info)
         return info

@@ -71,9 +71,9 @@ def reasons() -> dict[str, openapi.Reason]:
 
 
 def status_of(error: ServiceError) -> status_pb2.Status:
-    ((key, value),) = trailing_metadata(error)
-    assert key == "grpc-status-details-bin"
-    return status_pb2.Status.FromString(value)
+    details = dict(trailing_metadata(error))["grpc-status-details-bin"]
+    assert isinstance(details, bytes)
+    return status_pb2.Status.FromString(details)
 
 
 def detail(error: ServiceError, kind: type[D]) -> D | None:
@@ -122,6 +122,12 @@ def test_a_retry_info_comes_where_waiting_helps(error: ServiceError) -> None:
     retry = detail(error, error_details_pb2.RetryInfo)
     assert (retry is not None) == (error.reason in {"OVERLOADED", "DEPENDENCY_UNAVAILABLE", "CONTENTION"})
     assert retry is None or retry.retry_delay.ToTimedelta().total_seconds() == error.retry_after
+
+
+@every_error
+def test_http_is_told_to_wait_as_many_whole_seconds(error: ServiceError) -> None:
+    header = dict(trailing_metadata(error)).get("retry-after")
+    assert header == (None if error.retry_after is None else "1")
 
 
 @every_error
