@@ -1,6 +1,7 @@
 """Logs and metrics: one structured line and one count per call, and nothing a caller wrote in either."""
 
 import logging
+import math
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -16,6 +17,16 @@ CALL_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 CALLS_IN_FLIGHT = Gauge("nibble_calls_in_flight", "Calls admitted and not yet answered")
+CALLS_TURNED_AWAY = Counter("nibble_calls_turned_away", "Calls refused since as many as may be were in flight")
+DB_CONNECTIONS = Gauge("nibble_db_connections", "Connections to PostgreSQL, open or being opened")
+DB_WAITING = Gauge("nibble_db_waiting_calls", "Calls that wait for a connection to come free")
+KEYS = Gauge("nibble_signing_keys", "Public keys that tokens are checked with")
+KEYS_READ = Gauge("nibble_signing_keys_read_timestamp_seconds", "When the source of the keys was last read in full")
+KEYS_FAILED = Counter("nibble_signing_keys_read_failures", "Looks at the source of the keys that failed")
+CERTIFICATE_EXPIRY = Gauge("nibble_tls_certificate_expiry_timestamp_seconds", "When the certificate in use ends")
+# A process without them has no number either: an alarm compares with NaN in vain.
+for _gauge in (KEYS, KEYS_READ, CERTIFICATE_EXPIRY):
+    _gauge.set(math.nan)
 EVENTS_PUBLISHED = Counter("nibble_relay_events_published", "Events that Kafka has acknowledged")
 EVENTS_FAILED = Counter("nibble_relay_events_failed", "Sends of an event that failed and will be tried again")
 EVENT_BACKLOG = Gauge("nibble_relay_backlog_events", "Events that Kafka has not acknowledged yet")

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from server import telemetry
+
 _log = structlog.stdlib.get_logger("nibble.tls")
 
 Stamp = tuple[tuple[int, int, int], ...]
@@ -100,11 +102,13 @@ def _stat(setting: str, path: Path) -> os.stat_result:
 
 def _configuration(files: TlsFiles, now: datetime) -> grpc.ServerCertificateConfiguration:
     chain, key = _read("TLS_CERT_FILE", files.certificate), _read("TLS_KEY_FILE", files.key)
-    _check_pair(_certificates("TLS_CERT_FILE", chain)[0], key, now)
+    own = _certificates("TLS_CERT_FILE", chain)[0]
+    _check_pair(own, key, now)
     roots = None
     if files.client_ca is not None:
         roots = _read("TLS_CLIENT_CA_FILE", files.client_ca)
         _check_authorities(_certificates("TLS_CLIENT_CA_FILE", roots), now)
+    telemetry.CERTIFICATE_EXPIRY.set(own.not_valid_after_utc.timestamp())
     return grpc.ssl_server_certificate_configuration([(key, chain)], roots)
 
 

@@ -128,6 +128,7 @@ class Boundary:
 
     async def _answer(self, call: str, method: Method, context: Context, line: "_Line") -> Message:
         if len(self._timeouts) >= self._max_concurrent_calls:
+            telemetry.CALLS_TURNED_AWAY.inc()
             raise Overloaded
         timeout = asyncio.timeout(self._deadline(context))
         self._timeouts.add(timeout)

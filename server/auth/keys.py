@@ -17,6 +17,8 @@ from urllib.error import HTTPError
 
 import jwt
 
+from server import telemetry
+
 T = TypeVar("T")
 
 REFRESH_SECONDS = 30.0
@@ -139,6 +141,7 @@ class KeySet:
         self._waiting = 0
         self._problem = ""
         self._on_change: list[Callable[[], None]] = []
+        telemetry.KEYS.set(0)
 
     @property
     def is_empty(self) -> bool:
@@ -158,6 +161,7 @@ class KeySet:
         """
         self._take(self._read())
         self._looked_at = self._clock()
+        telemetry.KEYS_READ.set_to_current_time()
 
     async def refresh(self) -> None:
         """Look at the source, or share the look that is under way. A failure is logged, and changes nothing."""
@@ -205,8 +209,10 @@ class KeySet:
         try:
             self._take(await _on_a_thread(self._read, LOOK_SECONDS))
         except Exception as error:  # noqa: BLE001 - whatever it was, the next look may find a new key
+            telemetry.KEYS_FAILED.inc()
             self._report(repr(error))
         else:
+            telemetry.KEYS_READ.set_to_current_time()
             self._report("")
         finally:
             self._looked_at = self._clock()
@@ -219,6 +225,7 @@ class KeySet:
     def _take(self, found: tuple[bytes, Mapping[_Name, jwt.PyJWK]] | None) -> None:
         if found is not None:
             self._document, self._keys = found
+            telemetry.KEYS.set(len(self._keys))
             for act in self._on_change:
                 act()
 
@@ -264,7 +271,7 @@ def _parse(document: bytes) -> dict[_Name, jwt.PyJWK]:
     """The usable keys of a set. Raises ValueError where there is none."""
     try:
         found = list(json.loads(document)["keys"])
-    except (TypeError, KeyError, RecursionError) as error:
+    except (TypeError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"not a JSON Web Key Set: {error!r}") from error
     keys = {(kid, key.algorithm_name): key for kid, key in map(_key, found) if key is not None}
     if not keys:

@@ -11,6 +11,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
+from server import telemetry
 from server.db.statements import GET_TICKET, Statement
 from server.errors import DeadlineExceeded, DependencyUnavailable, Overloaded
 
@@ -111,6 +112,8 @@ class Database:
             open=False,
             name="api",
         )
+        telemetry.DB_CONNECTIONS.set_function(lambda: self._pool.get_stats().get("pool_size", 0))
+        telemetry.DB_WAITING.set_function(lambda: self._pool.get_stats().get("requests_waiting", 0))
 
     async def open(self) -> None:
         """Open the pool without waiting for PostgreSQL: calls are refused until it answers."""

@@ -136,6 +136,8 @@ class Relay:
             if not standing_by:
                 _log.info("another relay is at work; standing by")
             standing_by = True
+            # What it measured once would stand in its metrics for ever.
+            self._measure_backlog(connection)
             self._stop.wait(RETRY_PAUSE)
         return False
 
