@@ -103,13 +103,14 @@ def _watch(workers: list[Worker], stop: threading.Event) -> int:
             code = worker.watch()
             if code is None:
                 continue
+            # At a first start the settings are wrong. Later something else is, for now, and the other workers go on.
+            if code == CANNOT_START and worker.starts == 1:
+                _log.error("a worker can't start; stopping all of them", worker=worker.number)
+                return CANNOT_START
             if code == 0:
                 _log.info("worker ended; starting it again", worker=worker.number)
             else:
                 _log.error("worker died; starting it again", worker=worker.number, exit_code=code)
-            # At a first start the settings are wrong. Later something else is, for now, and the other workers go on.
-            if code == CANNOT_START and worker.starts == 1:
-                return CANNOT_START
         stop.wait(POLL_SECONDS)
     return 0
 
