@@ -241,6 +241,8 @@ class Stack:
 
     def _take_run_dir(self) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
+        # Inside a checkout git would offer it otherwise, whatever its name.
+        (self.run_dir / ".gitignore").write_text("*\n")
         lock_file = (self.run_dir / "lock").open("a+")
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
