@@ -232,6 +232,12 @@ def test_envoy_finds_its_files_where_they_are_mounted() -> None:
     assert gateway.split() == ["COPY", "--from=page", "/page", "/etc/envoy/docs"]
 
 
+def test_envoy_refuses_calls_before_its_container_runs_out_of_memory() -> None:
+    (heap,) = re.findall(r"max_heap_size_bytes: (\d+)", (CHECKOUT / "envoy.yaml").read_text())
+    assert SERVICES["envoy"]["mem_limit"] == "1g"
+    assert int(heap) * 1.25 <= 2**30
+
+
 def test_the_page_needs_nothing_that_its_stage_does_not_have() -> None:
     stage = DOCKERFILE.partition(" AS page\n")[2].partition("\nFROM ")[0]
     here = {path.resolve() for path in map(CHECKOUT.joinpath, re.findall(r"^COPY (\S+)", stage, re.MULTILINE))}
