@@ -8,9 +8,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
+
 from devstack.part import CHECKOUT, launcher
 from devstack.ports import LOOPBACK, free_port
 from devstack.service import http_status
+from server.workers.relay import LOCK
 from tests.fault.load import Shift, Work, all_are_published, at_work, deliveries_of, until_enough
 from tests.system.doors import OK
 from tests.system.stage import Stage
@@ -80,12 +83,21 @@ class SecondRelay:
         """How many events it has published."""
         return published_by(self.metrics_port)
 
+    def backlog(self) -> float:
+        """How many events Kafka has not acknowledged yet, as it tells."""
+        return metric(self.metrics_port, "nibble_relay_backlog_events")
+
 
 def published_by(metrics_port: int) -> float:
     """How many events the relay behind this port has published since it started."""
+    return metric(metrics_port, "nibble_relay_events_published_total")
+
+
+def metric(metrics_port: int, name: str) -> float:
+    """The value of a metric without labels."""
     with urllib.request.urlopen(f"http://{LOOPBACK}:{metrics_port}/metrics", timeout=5) as answer:
         lines: list[str] = answer.read().decode().splitlines()
-    (line,) = (line for line in lines if line.startswith("nibble_relay_events_published_total "))
+    (line,) = (line for line in lines if line.startswith(f"{name} "))
     return float(line.split()[1])
 
 
@@ -120,3 +132,22 @@ def test_of_two_relays_one_works_and_the_other_takes_over_when_it_is_killed(stag
 
     all_are_published(stage)
     deliveries_of(stage, ledger)
+
+
+def test_a_relay_that_stands_by_goes_on_telling_the_backlog(stage: Stage) -> None:
+    all_are_published(stage)
+    first, log = stage.stack.part("relay"), stage.stack.logs / "second-relay.log"
+    first.kill()
+    try:
+        with psycopg.connect(stage.stack.dsn, autocommit=True) as other:
+            other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+            waits = log.read_text().count("standing by") if log.exists() else 0
+            with second_relay(stage) as second:
+                # It has measured once by then.
+                eventually(lambda: log.read_text().count("standing by") > waits)
+                assert second.backlog() == 0
+                open_ticket(stage.grpc, as_customer())
+                eventually(lambda: second.backlog() == 1, 15)
+    finally:
+        first.start()
+    all_are_published(stage)
