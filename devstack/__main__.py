@@ -62,10 +62,11 @@ def keys(arguments: argparse.Namespace) -> None:
 
     With TLS set, certificates too.
     """
-    from devstack.identity import InsecureDevelopmentIdentity
+    from devstack.identity import InsecureDevelopmentIdentity, hide_from_git
     from devstack.tls import Tls
 
     run_dir = _run_dir(os.environ)
+    hide_from_git(run_dir)
     print(InsecureDevelopmentIdentity.create(run_dir / "identity").jwks_file)
     if tls := Tls.from_env(os.environ, run_dir / "tls"):
         tls.provide()

@@ -81,6 +81,17 @@ def write_private(file: Path, content: bytes) -> None:
     _replace(file, content, 0o600)
 
 
+def hide_from_git(folder: Path) -> None:
+    """Keep the folder, made where it is missing, out of the sight of a checkout around it: it holds signing keys.
+
+    One that has rules of its own keeps them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rules = folder / ".gitignore"
+    if not rules.exists():
+        rules.write_text("*\n")
+
+
 def check_caller(role: str, sub: str | None) -> None:
     """StackError unless a token for this caller would be one that the service knows what to do with."""
     if role not in ROLES:

@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 from devstack import orphans, service
 from devstack.errors import StackError, StackStopped
 from devstack.gateway import CORS_ORIGINS, Gateway
-from devstack.identity import AUDIENCE, ISSUER, InsecureDevelopmentIdentity, secret
+from devstack.identity import AUDIENCE, ISSUER, InsecureDevelopmentIdentity, hide_from_git, secret
 from devstack.kafka import Kafka
 from devstack.part import Part, Program, Say
 from devstack.ports import LOOPBACK, Ports
@@ -241,8 +241,7 @@ class Stack:
 
     def _take_run_dir(self) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
-        # Inside a checkout git would offer it otherwise, whatever its name.
-        (self.run_dir / ".gitignore").write_text("*\n")
+        hide_from_git(self.run_dir)
         lock_file = (self.run_dir / "lock").open("a+")
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
 """The stand-in for the identity provider: its key, its key set, its tokens."""
 
 import json
+import subprocess
 import time
 import uuid
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from jwt import PyJWKSet
 
 from devstack.errors import StackError
-from devstack.identity import AUDIENCE, ISSUER, ROLES, InsecureDevelopmentIdentity, check_caller, secret
+from devstack.identity import AUDIENCE, ISSUER, ROLES, InsecureDevelopmentIdentity, check_caller, hide_from_git, secret
 
 
 @pytest.fixture
@@ -69,6 +70,20 @@ def test_secrets_stay_and_differ_between_files(tmp_path: Path) -> None:
     first = secret(tmp_path / "a")
     assert first == secret(tmp_path / "a") != secret(tmp_path / "b")
     assert len(first) == 43
+
+
+def test_git_sees_nothing_of_a_folder_whatever_its_name_nor_of_what_comes_into_it(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    hide_from_git(tmp_path / "elsewhere")
+    InsecureDevelopmentIdentity.create(tmp_path / "elsewhere" / "identity")
+    status = ["git", "-C", str(tmp_path), "status", "--porcelain", "--untracked-files=all"]
+    assert subprocess.run(status, check=True, capture_output=True, text=True).stdout == ""
+
+
+def test_a_folder_that_tells_git_something_itself_keeps_to_that(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("dist/\n")
+    hide_from_git(tmp_path)
+    assert (tmp_path / ".gitignore").read_text() == "dist/\n"
 
 
 @pytest.mark.parametrize(("role", "sub"), [("admin", None), ("", None), ("driver", "me"), ("driver", "123")])
