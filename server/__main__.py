@@ -17,7 +17,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one role to its end; returns the exit code: 2 where it can't start, with the reasons on standard error."""
     arguments = _parser().parse_args(argv)
     if arguments.command == "health":
-        port = arguments.port or os.environ.get("GRPC_PORT") or 50_051
+        port = str(arguments.port or os.environ.get("GRPC_PORT") or 50_051)
+        if not port.isdecimal():
+            print("server health: GRPC_PORT must be a number", file=sys.stderr)  # noqa: T201
+            return CANNOT_START
         return 0 if _is_serving(int(port), os.environ) else 1
     role = Role(arguments.command)
     try:

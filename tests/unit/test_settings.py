@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from server.__main__ import main
+from server.processes import CANNOT_START
 from server.settings import ENV_NAMES, Role, Settings, SettingsError, read_settings
 
 PASSWORD = "hunter2-in-the-url"  # noqa: S105 - a test's own
@@ -218,3 +220,11 @@ def test_settings_do_not_change_while_the_service_runs() -> None:
 def test_no_secret_shows_where_the_settings_are_printed(secret: str) -> None:
     assert secret not in repr(read())
     assert secret not in str(read())
+
+
+def test_a_probe_that_is_sent_to_no_port_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRPC_PORT", "fifty")
+    assert main(["health"]) == CANNOT_START
+    assert capsys.readouterr().err == "server health: GRPC_PORT must be a number\n"
