@@ -1,10 +1,7 @@
 """PostgreSQL, started once per run, and an empty database for every test."""
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,6 +11,7 @@ from devstack.ports import Ports
 from devstack.stack import Stack
 from server.db.migrations import migrate
 from tests.integration.vocabulary import EMPTY, Desk
+from tests.stack_folder import stack_folder
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
@@ -22,13 +20,8 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A PostgreSQL server, and nothing else of the stack."""
-    # Not pytest's own folder: that one is closed to the user that PostgreSQL runs as.
-    folder = Path(tempfile.mkdtemp(prefix="nibble-"))
-    try:
-        with Stack(folder, Ports.free(), parts={"postgres"}, durable=False) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder)
+    with stack_folder() as folder, Stack(folder, Ports.free(), parts={"postgres"}, durable=False) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

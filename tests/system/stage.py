@@ -2,7 +2,6 @@
 
 import functools
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ import pytest
 
 from devstack.ports import Ports
 from devstack.stack import Stack
+from tests.stack_folder import new_stack_folder, stack_folder
 from tests.system.doors import OK, Caller, Door, Grpc, Mint, Rest
 from tests.system.tokens import ALGORITHMS, LATE_KEY, odd_keys, publish
 from tests.system.topic import Topic
@@ -63,8 +63,7 @@ def stage_of(session: pytest.Session) -> Stage:
 
 @contextmanager
 def _set_up(session: pytest.Session) -> Iterator[Stage]:
-    # Not pytest's own folder: that one is closed to the user that PostgreSQL runs as.
-    folder = Path(tempfile.mkdtemp(prefix="nibble-"))
+    folder = new_stack_folder()
     try:
         # Durable: tests kill PostgreSQL and count what is left.
         # As in production, a worker that stops goes on until the gateway has seen it.
@@ -80,13 +79,11 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
 @contextmanager
 def small_stage(**env: str) -> Iterator[Stage]:
     """A second system without Kafka, whose one API process has these settings."""
-    folder = Path(tempfile.mkdtemp(prefix="nibble-"))
     parts = {"postgres", "migrate", "api", "gateway"}
-    try:
-        with Stack(folder, Ports.free(), parts=parts, env=env, durable=False) as stack, ExitStack() as cleanup:
-            yield _open(stack, cleanup)
-    finally:
-        shutil.rmtree(folder)
+    with ExitStack() as cleanup:
+        folder = cleanup.enter_context(stack_folder())
+        stack = cleanup.enter_context(Stack(folder, Ports.free(), parts=parts, env=env, durable=False))
+        yield _open(stack, cleanup)
 
 
 def _tidy(folder: Path, *, keep_logs: bool) -> None:

@@ -27,9 +27,12 @@ from devstack.errors import StackError
 from devstack.part import CHECKOUT, Part, Program
 from devstack.ports import Ports
 from devstack.stack import Stack
+from tests.stack_folder import stack_folder
 
 SUPERVISED = ("postgres", "kafka", "api", "relay", "gateway")
 WORKERS = 2
+SLOWLY = 60
+"""Seconds that anything may take on a machine that is busy with other things; no test waits longer than it must."""
 
 
 class Terminal:
@@ -57,26 +60,26 @@ class Terminal:
     def run(self) -> None:
         """Starts the stack and returns when it says that it is up."""
         self.begin()
-        wait_for(lambda: "Ctrl-C stops everything." in self.output or self.has_ended(), 60)
+        wait_for(lambda: "Ctrl-C stops everything." in self.output or self.has_ended(), SLOWLY)
         assert not self.has_ended(), self.output
 
     def refused(self) -> str:
         """What a `run` that must fail says."""
         process = self._devstack("run", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=SLOWLY)
         assert process.returncode == 1, output
         return str(output)
 
     def token(self) -> str:
         """What `token` prints for a customer."""
         with self._devstack("token", "--role=customer", stdout=subprocess.PIPE, text=True) as process:
-            return str(process.communicate(timeout=20)[0]).strip()
+            return str(process.communicate(timeout=SLOWLY)[0]).strip()
 
     def signal(self, number: signal.Signals) -> int:
         """Signals the supervisor alone; its exit status."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(15)
+        return self._process.wait(SLOWLY)
 
     def end(self) -> None:
         """Leaves nothing running, whatever state a test left the stack in."""
@@ -90,7 +93,9 @@ class Terminal:
     def head_of(self, part: str) -> int:
         """The process id of the part's own process, which the supervisor started."""
         assert self._process is not None
-        return next(p.pid for p in orphans.processes_of(self.run_dir, part) if p.ppid() == self._process.pid)
+        started = {child.pid for child in psutil.Process(self._process.pid).children()}
+        (head,) = started & {process.pid for process in orphans.processes_of(self.run_dir, part)}
+        return head
 
     def has_said(self, words: str) -> bool:
         return words in self.output
@@ -137,14 +142,17 @@ def open_ticket(terminal: Terminal, token: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    # Longer than the path of a Unix socket may be.
-    run_dir = tmp_path_factory.mktemp("devstack") / ("long-" * 20)
-    started = Terminal(run_dir, Ports.free(WORKERS))
-    started.run()
-    yield started
-    started.end()
-    shutil.rmtree(Stack(run_dir, started.ports).postgres.socket_dir, ignore_errors=True)
+def terminal() -> Iterator[Terminal]:
+    with stack_folder() as folder:
+        # Longer than the path of a Unix socket may be.
+        run_dir = folder / ("long-" * 20)
+        started = Terminal(run_dir, Ports.free(WORKERS))
+        try:
+            started.run()
+            yield started
+        finally:
+            started.end()
+            shutil.rmtree(Stack(run_dir, started.ports).postgres.socket_dir, ignore_errors=True)
 
 
 @pytest.mark.parametrize(("tool", "answer"), [("curl", '"status":"open"'), ("grpcurl", '"status": "open"')])
@@ -197,8 +205,14 @@ def test_a_port_in_use_is_named_before_anything_starts(terminal: Terminal, tmp_p
     assert not (tmp_path / "run" / "postgres").exists()
 
 
-def test_two_stacks_run_side_by_side(terminal: Terminal, tmp_path: Path) -> None:
-    with Stack(tmp_path, Ports.free(), parts=["postgres", "kafka"], durable=False) as other:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with stack_folder() as folder:
+        yield folder
+
+
+def test_two_stacks_run_side_by_side(terminal: Terminal, folder: Path) -> None:
+    with Stack(folder, Ports.free(), parts=["postgres", "kafka"], durable=False) as other:
         with psycopg.connect(other.dsn) as connection:
             assert connection.execute("SELECT to_regnamespace('admin_service')").fetchone() == (None,)
         for bootstrap in (other.kafka_bootstrap, f"127.0.0.1:{terminal.ports.kafka}"):
@@ -211,7 +225,7 @@ def test_two_stacks_run_side_by_side(terminal: Terminal, tmp_path: Path) -> None
         assert not postgres.is_alive()
         postgres.restart()
         psycopg.connect(other.dsn).close()
-    assert not orphans.processes_of(tmp_path)
+    assert not orphans.processes_of(folder)
 
 
 def test_whatever_is_killed_is_named_and_comes_back(terminal: Terminal) -> None:
@@ -221,7 +235,7 @@ def test_whatever_is_killed_is_named_and_comes_back(terminal: Terminal) -> None:
     for pid in dead.values():
         os.kill(pid, signal.SIGKILL)
     for part in SUPERVISED:
-        wait_for(partial(terminal.has_said, f"{part} is ready again"), 30)
+        wait_for(partial(terminal.has_said, f"{part} is ready again"), SLOWLY)
         assert f"{part} was killed by SIGKILL; its log is {terminal.run_dir / 'logs' / part}.log" in terminal.output
         assert terminal.head_of(part) != dead[part]
     assert terminal.request("GET", f"/api/v1/tickets/{ticket}", token)[0] == 200
@@ -232,7 +246,7 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_run_goes_on_with_t
     token = terminal.token()
     ticket = open_ticket(terminal, token)
     terminal.signal(signal.SIGKILL)
-    wait_for(lambda: not orphans.processes_of(terminal.run_dir), 15)
+    wait_for(lambda: not orphans.processes_of(terminal.run_dir), SLOWLY)
     terminal.run()
     assert terminal.request("GET", f"/api/v1/tickets/{ticket}", token)[0] == 200
 
@@ -256,7 +270,7 @@ def test_ctrl_c_ends_everything(terminal: Terminal) -> None:
 
 def test_sigterm_ends_a_start_that_is_under_way(terminal: Terminal) -> None:
     terminal.begin()
-    wait_for(lambda: "postgres is ready" in terminal.output, 20)
+    wait_for(lambda: "postgres is ready" in terminal.output, SLOWLY)
     assert terminal.signal(signal.SIGTERM) == 0
     assert not orphans.processes_of(terminal.run_dir)
 
@@ -272,6 +286,6 @@ def test_a_part_that_keeps_dying_is_given_up(tmp_path: Path, monkeypatch: pytest
             part.start()
         guard = watch.Watch(part, pool, Event(), said.append)
         with pytest.raises(StackError, match=r"fickle died 5 times within 60 s"):
-            wait_for(partial(finds_nothing_to_do, guard), 20)
+            wait_for(partial(finds_nothing_to_do, guard), SLOWLY)
     assert len(said) == 5
     assert said[-1] == f"fickle ended with exit code 3; its log is {part.log_path}\n    so be it"

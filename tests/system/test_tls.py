@@ -2,12 +2,10 @@
 
 import functools
 import os
-import shutil
 import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +30,7 @@ from devstack.service import http_status
 from devstack.stack import Stack
 from devstack.tls import SERVER_NAMES, Tls
 from server.__main__ import main
+from tests.stack_folder import stack_folder
 from tests.system.doors import OK, UNAVAILABLE, Caller, Door, Grpc, Mint, Rest
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_customer, eventually, open_ticket
@@ -89,10 +88,8 @@ ONCE = pytest.mark.parametrize("house", [False], indirect=True, ids=["TLS=1"], s
 
 @pytest.fixture(scope="module")
 def run_dir() -> Iterator[Path]:
-    # Not pytest's own folder: that one is closed to the user that PostgreSQL runs as.
-    folder = Path(tempfile.mkdtemp(prefix="nibble-"))
-    yield folder
-    shutil.rmtree(folder)
+    with stack_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["TLS=1", "TLS=mutual"])
