@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.service import is_serving
 from devstack.stack import PARTS
-from tests.fault.api_process import ApiProcess
+from tests.fault.api_process import ApiProcess, serving
 from tests.fault.load import takes_many_at_once
 from tests.system.stage import Stage, stage_of
 from tests.system.vocabulary import eventually
@@ -31,11 +30,5 @@ def stage(whole_stage: Stage) -> Iterator[Stage]:
 @pytest.fixture
 def api(stage: Stage) -> Iterator[ApiProcess]:
     """An API process of its own, serving."""
-    started = ApiProcess(stage)
-    try:
-        eventually(lambda: is_serving(started.port), 20)
+    with serving(stage) as started:
         yield started
-    finally:
-        started.door.close()
-        started.process.kill()
-        started.process.wait()

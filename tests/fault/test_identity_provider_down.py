@@ -33,15 +33,7 @@ def api(whole_stage: Stage, provider: IdentityProvider) -> Iterator[ApiProcess]:
     """A process that started while the provider was down."""
     api = ApiProcess(whole_stage, JWKS_FILE="", JWKS_URL=provider.url)
     yield api
-    end(api)
-
-
-def end(api: ApiProcess) -> None:
-    """Whatever state it is in."""
-    api.door.close()
-    if api.process.poll() is None:
-        api.process.kill()
-    api.process.wait()
+    api.end()
 
 
 def call(api: ApiProcess, bearer: str) -> Answer:
@@ -116,5 +108,5 @@ def test_a_process_whose_source_hangs_from_the_start_is_not_ready_and_ends_when_
         # The source would hold up for ever whoever waits for it.
         assert process.process.wait(30) == 0
     finally:
-        end(process)
+        process.end()
         hanging.stop()

@@ -4,7 +4,6 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import grpc
 import psutil
@@ -12,7 +11,8 @@ import pytest
 from nibble.support.v1 import ticket_service_pb2, ticket_service_pb2_grpc
 
 from devstack.service import is_serving
-from tests.fault.api_process import GRACE_SECONDS, ApiProcess
+from tests.fault.api_process import GRACE_SECONDS, ApiProcess, serving
+from tests.frozen import frozen, whole
 from tests.system.doors import OK
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_customer, eventually
@@ -26,28 +26,12 @@ MARGIN = 3.0
 @pytest.fixture
 def impatient(stage: Stage) -> Iterator[ApiProcess]:
     """A process that gives callers without a deadline one of a second."""
-    process = ApiProcess(stage, DEFAULT_DEADLINE_SECONDS=str(DEADLINE))
-    try:
-        eventually(lambda: is_serving(process.port), 20)
+    with serving(stage, DEFAULT_DEADLINE_SECONDS=str(DEADLINE)) as process:
         yield process
-    finally:
-        process.door.close()
-        process.process.kill()
-        process.process.wait()
 
 
-@contextmanager
-def frozen(stage: Stage) -> Iterator[None]:
-    """While no process of PostgreSQL moves."""
-    postmaster = psutil.Process(stage.stack.part("postgres").pid)
-    chosen = [postmaster, *postmaster.children(recursive=True)]
-    for process in chosen:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in chosen:
-            process.send_signal(signal.SIGCONT)
+def postgres(stage: Stage) -> list[psutil.Process]:
+    return whole(psutil.Process(stage.stack.part("postgres").pid))
 
 
 def ask(stage: Stage, process: ApiProcess) -> tuple[grpc.StatusCode, float]:
@@ -67,7 +51,7 @@ def test_callers_are_answered_at_their_deadline_and_served_again_when_it_moves(
 ) -> None:
     with ThreadPoolExecutor(CALLERS) as pool:
         assert {code for code, _ in pool.map(lambda _: ask(stage, impatient), range(CALLERS))} == {grpc.StatusCode.OK}
-        with frozen(stage):
+        with frozen(postgres(stage)):
             for _ in range(2):
                 for code, seconds in pool.map(lambda _: ask(stage, impatient), range(CALLERS)):
                     assert code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
@@ -81,7 +65,7 @@ def test_callers_are_answered_at_their_deadline_and_served_again_when_it_moves(
 def test_a_process_that_is_told_to_stop_meanwhile_ends_within_its_grace(stage: Stage, api: ApiProcess) -> None:
     with ThreadPoolExecutor(CALLERS) as pool:
         list(pool.map(lambda _: ask(stage, api), range(CALLERS)))
-        with frozen(stage):
+        with frozen(postgres(stage)):
             asked = [pool.submit(ask, stage, api) for _ in range(CALLERS)]
             done = [call for call in asked if call.done()]
             api.process.send_signal(signal.SIGTERM)

@@ -23,7 +23,7 @@ from nibble.support.v1 import (
 
 from devstack.ports import LOOPBACK, free_port
 from devstack.service import is_serving
-from tests.fault.api_process import ApiProcess
+from tests.fault.api_process import ApiProcess, serving
 from tests.system.doors import Caller
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_agent, as_customer, dice, eventually, open_ticket
@@ -107,14 +107,8 @@ class Hurried:
 def hurried(stage: Stage) -> Iterator[Hurried]:
     """A process of its own, serving."""
     port, url = free_port(), f"{stage.stack.dsn}&application_name={NAME}"
-    process = ApiProcess(stage, DATABASE_URL=url, METRICS_PORT=str(port))
-    try:
-        eventually(lambda: is_serving(process.port), 20)
+    with serving(stage, DATABASE_URL=url, METRICS_PORT=str(port)) as process:
         yield Hurried(stage, process, port)
-    finally:
-        process.door.close()
-        process.process.kill()
-        process.process.wait()
 
 
 def halves(stage: Stage, owner: Caller) -> list[tuple[Any, ...]]:

@@ -1,10 +1,8 @@
 """PostgreSQL that keeps its connections and answers nothing: calls end in time, and the pool gets over it."""
 
 import asyncio
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from devstack.stack import Stack
 from server.db.database import CANCEL_SECONDS, PoolLimits
 from server.errors import DependencyUnavailable, Overloaded
+from tests.frozen import frozen, whole
 from tests.integration.vocabulary import Desk, as_agent, events_of, look_at, move, open_ticket, query, until
 
 DEADLINE = 0.4
@@ -24,7 +23,7 @@ Choice = Callable[[psutil.Process, str], list[psutil.Process]]
 
 def whole_server(postmaster: psutil.Process, _database: str) -> list[psutil.Process]:
     """Nobody is there to take a request to cancel."""
-    return [postmaster, *postmaster.children(recursive=True)]
+    return whole(postmaster)
 
 
 def its_sessions(postmaster: psutil.Process, database: str) -> list[psutil.Process]:
@@ -32,19 +31,9 @@ def its_sessions(postmaster: psutil.Process, database: str) -> list[psutil.Proce
     return [child for child in postmaster.children() if f" {database} " in " ".join(child.cmdline())]
 
 
-@contextmanager
-def frozen(stack: Stack, desk: Desk, choose: Choice) -> Iterator[None]:
-    """While these processes of PostgreSQL stand still."""
+def chosen(stack: Stack, desk: Desk, choose: Choice) -> list[psutil.Process]:
     postmaster = psutil.Process(stack.part("postgres").pid)
-    chosen = choose(postmaster, desk.dsn.split("/")[3].split("?")[0])
-    assert chosen
-    for process in chosen:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in chosen:
-            process.send_signal(signal.SIGCONT)
+    return choose(postmaster, desk.dsn.split("/")[3].split("?")[0])
 
 
 async def until_all_serve(desk: Desk) -> None:
@@ -79,7 +68,7 @@ async def test_calls_end_soon_after_their_deadline_and_the_pool_gets_over_it(
 ) -> None:
     async with Desk.at(own_dsn, PoolLimits(size=SIZE, timeout=0.3)) as desk:
         tickets = await asyncio.gather(*(open_ticket(desk) for _ in range(SIZE)))
-        with frozen(stack, desk, choose):
+        with frozen(chosen(stack, desk, choose)):
             began = time.monotonic()
 
             async def change(number: int) -> None:
@@ -103,7 +92,7 @@ async def test_calls_end_soon_after_their_deadline_and_the_pool_gets_over_it(
 async def test_a_cancelled_call_on_a_frozen_server_is_a_cancelled_call(own_dsn: str, stack: Stack) -> None:
     async with Desk.at(own_dsn, PoolLimits(size=1, timeout=0.3)) as desk:
         ticket = await open_ticket(desk)
-        with frozen(stack, desk, whole_server):
+        with frozen(chosen(stack, desk, whole_server)):
             call = asyncio.create_task(look_at(desk, ticket))
             # It has sent its statement, and so gets the cancellation while it waits for the result.
             done, _ = await asyncio.wait([call], timeout=0.2)
@@ -119,7 +108,7 @@ async def test_a_cancelled_call_on_a_frozen_server_is_a_cancelled_call(own_dsn: 
 async def test_closing_does_not_wait_for_a_frozen_server(own_dsn: str, stack: Stack) -> None:
     async with Desk.at(own_dsn, PoolLimits(size=SIZE)) as desk:
         await asyncio.gather(*(open_ticket(desk) for _ in range(SIZE)))
-        with frozen(stack, desk, whole_server):
+        with frozen(chosen(stack, desk, whole_server)):
             began = time.monotonic()
             await desk.db.close()
             assert time.monotonic() - began < SLACK

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from devstack.service import is_serving
-from tests.fault.api_process import ApiProcess
+from tests.fault.api_process import serving
 from tests.system.doors import Grpc
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_agent, as_customer, comment, eventually, move, new_id, open_ticket
@@ -24,14 +23,8 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def other(stage: Stage) -> Iterator[Grpc]:
     """The door to a process with these settings, on the same database."""
-    process = ApiProcess(stage, **SETTINGS)
-    try:
-        eventually(lambda: is_serving(process.port), 20)
+    with serving(stage, **SETTINGS) as process:
         yield process.door
-    finally:
-        process.door.close()
-        process.process.kill()
-        process.process.wait()
 
 
 def status_of(door: Grpc, ticket: dict[str, Any]) -> str:
