@@ -121,9 +121,13 @@ def _read(setting: str, path: Path) -> bytes:
 
 def _certificates(setting: str, pem: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+        found = x509.load_pem_x509_certificates(pem)
+        for certificate in found:
+            # Read only when somebody asks, and then, during a handshake, it would be too late to say what is wrong.
+            list(certificate.extensions)
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise UnusableTls(f"{setting} holds no certificate in PEM form, or one that is damaged") from error
+    return found
 
 
 def _check_pair(certificate: x509.Certificate, key_pem: bytes, now: datetime) -> None:
@@ -132,7 +136,7 @@ def _check_pair(certificate: x509.Certificate, key_pem: bytes, now: datetime) ->
         raise UnusableTls(f"TLS_CERT_FILE holds a certificate that is not valid now, but from {span} UTC")
     if not _names(certificate):
         raise UnusableTls("TLS_CERT_FILE holds a certificate that names no host (subjectAltName)")
-    if _private_key(key_pem).public_key() != certificate.public_key():
+    if _private_key(key_pem).public_key() != _public_key(certificate):
         raise UnusableTls("TLS_KEY_FILE does not match the first certificate in TLS_CERT_FILE")
 
 
@@ -145,6 +149,14 @@ def _private_key(pem: bytes) -> RSAPrivateKey | EllipticCurvePrivateKey:
     if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey):
         raise UnusableTls("TLS_KEY_FILE holds a key that is neither RSA nor on an elliptic curve of NIST's")
     return key
+
+
+def _public_key(certificate: x509.Certificate) -> object:
+    """None where it is of a kind that nothing here knows, and so no key's other half."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
 
 
 def _check_authorities(certificates: list[x509.Certificate], now: datetime) -> None:

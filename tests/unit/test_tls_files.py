@@ -1,6 +1,8 @@
 """What is checked of the files for TLS before they are used, and when they are read again."""
 
 import os
+import re
+import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,6 +86,26 @@ def test_a_file_that_is_none_is_named_by_its_setting(
     assert damaged is not None
     damage(damaged)
     assert complaint(files).startswith(f"{setting} ")
+
+
+def garble_extensions(file: Path) -> None:
+    """Damages alternative names or basic constraints where a certificate is not read until somebody asks for them."""
+    content = ssl.PEM_cert_to_DER_cert(file.read_text())
+    damaged = re.sub(rb"(\x06\x03\x55\x1d[\x11\x13](?:\x01\x01\xff)?\x04.)\x30", rb"\g<1>1", content, flags=re.DOTALL)
+    assert damaged != content
+    replace(file, ssl.DER_cert_to_PEM_cert(damaged).encode())
+
+
+@pytest.mark.parametrize(("setting", "which"), [("TLS_CERT_FILE", 0), ("TLS_CLIENT_CA_FILE", 2)])
+def test_a_certificate_that_is_damaged_deep_inside_is_refused_at_the_start_and_passed_over_later(
+    files: TlsFiles, setting: str, which: int
+) -> None:
+    source = CertificateSource(files, lambda: NOW)
+    damaged = files[which]
+    assert damaged is not None
+    garble_extensions(damaged)
+    assert complaint(files).startswith(f"{setting} ")
+    assert source.newer() is None
 
 
 def test_good_files_are_taken_with_and_without_client_certificates(files: TlsFiles) -> None:
