@@ -28,7 +28,6 @@ REQUESTS: dict[str, type[Message]] = {
     "AssignTicket": ticket_service_pb2.AssignTicketRequest,
     "AddComment": comment_service_pb2.AddCommentRequest,
 }
-every_write = pytest.mark.parametrize("call", REQUESTS)
 
 
 def send(stage: Stage, call: str, body: bytes, **headers: str) -> httpx.Response:

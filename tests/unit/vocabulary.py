@@ -12,7 +12,6 @@ from server.domain.lifecycle import Change
 from server.domain.tickets import Ticket
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891_011, tzinfo=UTC)
-LATER = NOW + timedelta(hours=1)
 OWNER = UUID("01990000-0000-7000-8000-00000000000a")
 AGENT = UUID("01990000-0000-7000-8000-00000000000b")
 SUPERVISOR = UUID("01990000-0000-7000-8000-00000000000c")
