@@ -1,8 +1,8 @@
 -- Refuses what the transcoder would overlook or bend: a misspelt field must not look like success.
 --
 -- The transcoder drops fields that it does not know, and takes camelCase names, numbers for enum names, texts for numbers,
--- null, the last of several values, and JSON with single quotes or trailing commas. What passes here is what the OpenAPI
--- document allows; whatever needs more than the shape of a value to judge is left to the service.
+-- null, the last of several values, JSON with single quotes or trailing commas, and fields in the body of a GET. What
+-- passes here is what the OpenAPI document allows; whatever needs more than the shape of a value to judge is left to the service.
 --
 -- The route says what may come, as the filter's context:
 --   body:  { subject: { type: string }, priority: { enum: [low, high] } }   the body is one flat JSON object
@@ -341,10 +341,12 @@ local function refusal(request)
   local context = request:filterContext()
   local fields, parameters = context:get("body"), context:get("query")
   local violations
+  local body = request:body()
   if parameters then
     violations = violations_of_query(request:headers():get(":path"), parameters)
+    -- The transcoder takes fields from it all the same, whatever its content-type says.
+    if body and body:length() > 0 then violations:add("body", "must be empty; fields belong in the query") end
   else
-    local body = request:body()
     violations = violations_of_body(body and body:getBytes(0, body:length()) or "", fields)
   end
   if #violations.list > 0 then return violations:message(fields or parameters), violations.list end

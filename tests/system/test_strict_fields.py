@@ -417,6 +417,25 @@ def test_a_query_that_the_contract_allows_is_answered(stage: Stage, query_string
     assert query(stage, query_string).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["", "/my", "/assigned", f"/{NOBODY}", f"/{NOBODY}/history", f"/{NOBODY}/comments"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+@pytest.mark.parametrize("body", [b'{"page_size": 1}', b'{"colour": "red"}', b"{}", b" "])
+def test_a_read_takes_nothing_from_a_body(stage: Stage, path: str, content_type: str, body: bytes) -> None:
+    headers = {"authorization": f"Bearer {stage.mint(as_supervisor())}", "content-type": content_type}
+    url = f"/api/v1/tickets{path}"
+
+    for content in (body, iter([body[:1], body[1:]])):
+        answer = refused_by_the_gateway(stage.rest.http.request("GET", url, content=content, headers=headers))
+        assert answer
+        assert answer.bad_fields == ["body"]
+
+
+def test_a_read_may_have_a_body_that_is_empty(stage: Stage) -> None:
+    headers = {"authorization": f"Bearer {stage.mint(as_supervisor())}", "content-type": "application/json"}
+    for content in (b"", iter([b""])):
+        assert stage.rest.http.request("GET", "/api/v1/tickets", content=content, headers=headers).status_code == 200
+
+
 def test_every_list_knows_its_own_parameters_only(stage: Stage) -> None:
     for path, foreign in {"my": "priority=low", "assigned": "unassigned=true", new_id(): "page_size=1"}.items():
         answer = refused_by_the_gateway(query(stage, foreign, f"/api/v1/tickets/{path}"))
