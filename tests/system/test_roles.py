@@ -60,16 +60,11 @@ def for_oneself(caller: Caller, ticket: str) -> dict[str, Json]:
 
 
 STAFF_AND_OWNER = (OWN_TICKET, ANY_TICKET, ANY_TICKET, NEVER)
+STAFF_ALONE = ((ACTION, HIDDEN, HIDDEN), ANY_TICKET, ANY_TICKET, NEVER)
 TICKET_CALLS = {
     "get": Walk("GetTicket", just_the_ticket, OWN_TICKET, ANY_TICKET, ANY_TICKET, ANY_TICKET),
     "close": Walk("UpdateTicketStatus", with_fields(status="closed"), *STAFF_AND_OWNER),
-    "resolve": Walk(
-        *("UpdateTicketStatus", with_fields(status="resolved")),
-        users=(ACTION, HIDDEN, HIDDEN),
-        agent=ANY_TICKET,
-        supervisor=ANY_TICKET,
-        service=NEVER,
-    ),
+    "resolve": Walk("UpdateTicketStatus", with_fields(status="resolved"), *STAFF_ALONE),
     "take": Walk("AssignTicket", for_oneself, NEVER, ANY_TICKET, ANY_TICKET, NEVER),
     "give": Walk(
         *("AssignTicket", with_fields(assigned_to=new_id())),
@@ -80,13 +75,7 @@ TICKET_CALLS = {
     ),
     "history": Walk("ListTicketHistory", just_the_ticket, *STAFF_AND_OWNER),
     "comment": Walk("AddComment", with_fields(comment="Any news?"), *STAFF_AND_OWNER),
-    "note": Walk(
-        *("AddComment", with_fields(comment="That kitchen again.", is_internal=True)),
-        users=(ACTION, HIDDEN, HIDDEN),
-        agent=ANY_TICKET,
-        supervisor=ANY_TICKET,
-        service=NEVER,
-    ),
+    "note": Walk("AddComment", with_fields(comment="That kitchen again.", is_internal=True), *STAFF_ALONE),
     "comments": Walk("ListComments", just_the_ticket, *STAFF_AND_OWNER),
 }
 
