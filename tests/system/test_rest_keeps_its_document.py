@@ -16,7 +16,7 @@ from tests.system.stage import Stage
 from tests.system.vocabulary import as_supervisor, comment, move, new_id, open_ticket
 
 # For a longer look, or for another one at what was found: EXPLORE_EXAMPLES=1000 EXPLORE_SEED=7
-EXAMPLES = int(os.environ.get("EXPLORE_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("EXPLORE_EXAMPLES", "20"))
 SEED = int(os.environ.get("EXPLORE_SEED") or random.randrange(2**32))  # noqa: S311
 
 ROLES = ["customer", "support_agent", "support_supervisor"]
