@@ -36,19 +36,21 @@ class FieldViolation(NamedTuple):
 class ServiceError(Exception):
     """Anything a caller is told about.
 
-    `message` is for people and names no secret; `facts` become the metadata of the ErrorInfo; `retry_after`, in
-    seconds, becomes a RetryInfo where waiting helps.
+    `message` is for people and names no secret; `facts` become the metadata of the ErrorInfo, but for those in
+    `message_only`; `retry_after`, in seconds, becomes a RetryInfo where waiting helps.
     """
 
     code: ClassVar[Code]
     reason: ClassVar[str]
     template: ClassVar[str]
+    message_only: ClassVar[frozenset[str]] = frozenset()
     retry_after: ClassVar[float | None] = None
     violations: Sequence[FieldViolation] = ()
 
     def __init__(self, **facts: object) -> None:
-        self.facts = {name: str(value) for name, value in facts.items()}
-        self.message = self.template.format(**self.facts)
+        texts = {name: str(value) for name, value in facts.items()}
+        self.message = self.template.format(**texts)
+        self.facts = {name: text for name, text in texts.items() if name not in self.message_only}
         super().__init__(self.message)
 
 
@@ -57,10 +59,10 @@ class InvalidFields(ServiceError):
 
     code, reason = Code.INVALID_ARGUMENT, "INVALID_FIELDS"
     template = "invalid request: {summary}"
+    message_only = frozenset({"summary"})
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         super().__init__(summary="; ".join(f"{v.field}: {v.description}" for v in violations))
-        self.facts = {}
         self.violations = tuple(violations)
 
 
@@ -69,10 +71,7 @@ class MalformedRequest(ServiceError):
 
     code, reason = Code.INVALID_ARGUMENT, "MALFORMED_REQUEST"
     template = "the request is not a valid {message_type} (texts must be UTF-8)"
-
-    def __init__(self, message_type: str) -> None:
-        super().__init__(message_type=message_type)
-        self.facts = {}
+    message_only = frozenset({"message_type"})
 
 
 class NoRequest(ServiceError):
@@ -87,10 +86,7 @@ class RequestTooLarge(ServiceError):
 
     code, reason = Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE"
     template = "the request is larger than {limit} bytes"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit=limit)
-        self.facts = {}
+    message_only = frozenset({"limit"})
 
 
 class UnknownMethod(ServiceError):
@@ -105,10 +101,10 @@ class InvalidToken(ServiceError):
 
     code, reason = Code.UNAUTHENTICATED, "INVALID_TOKEN"
     template = "{problem}"
+    message_only = frozenset({"problem"})
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem=problem)
-        self.facts = {}
 
 
 class RoleNotAllowed(ServiceError):
@@ -123,10 +119,10 @@ class ActionNotAllowed(ServiceError):
 
     code, reason = Code.PERMISSION_DENIED, "ACTION_NOT_ALLOWED"
     template = "{rule}"
+    message_only = frozenset({"rule"})
 
     def __init__(self, rule: str, role: str) -> None:
         super().__init__(rule=rule, role=role)
-        del self.facts["rule"]
 
 
 class TicketNotFound(ServiceError):
