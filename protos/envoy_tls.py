@@ -6,27 +6,18 @@ from typing import Any
 
 import yaml
 
+from protos.yaml_text import dumped
+
 Node = Any
 """What YAML holds: a mapping, a list, or a scalar."""
 
 _HEAD = "# Written by `make generate` from envoy.yaml, whose comments explain it, and gateway/tls.yaml.\n\n"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes out whatever stands in two places, twice: an anchor tells a reader nothing."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
 def texts(plain: str, tls: str) -> dict[str, str]:
     """Each configuration that `tls` describes, by its name; KeyError for a listener or cluster that `plain` lacks."""
     config = yaml.safe_load(plain)
-    return {name: _HEAD + _text(_with_sockets(config, sockets)) for name, sockets in yaml.safe_load(tls).items()}
-
-
-def _text(config: Node) -> str:
-    return str(yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+    return {name: _HEAD + dumped(_with_sockets(config, sockets)) for name, sockets in yaml.safe_load(tls).items()}
 
 
 def _with_sockets(plain: Node, sockets: Mapping[str, Mapping[str, Node]]) -> Node:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import yaml
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, MethodDescriptorProto
 from google.rpc import code_pb2
@@ -20,6 +19,7 @@ from google.rpc import code_pb2
 from protos.contract import Contract
 from protos.examples import ANSWERS, REQUESTS
 from protos.values import SCALARS, TIMESTAMP, TOGETHER, VALUES, VISIBLE_ASCII, Node
+from protos.yaml_text import dumped
 
 TITLE = "Nibble support tickets"
 PACKAGE = "nibble.support.v1"
@@ -116,21 +116,7 @@ def document(contract: Contract) -> Node:
 def text(contract: Contract) -> str:
     """The document as YAML."""
     head = "# Written by protos/generate.py from the protos; not to be edited.\n"
-    return head + yaml.dump(document(contract), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as such, and nothing as an alias."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _write_text)
+    return head + dumped(document(contract))
 
 
 def _info() -> Node:
