@@ -65,6 +65,43 @@ _TAKEN_UP: Node = {
     "reason": "self_assigned",
 }
 
+_NOTIFICATION: Node = {
+    "id": "0199f3a4-2701-7c55-b0d4-3f9e8a7c6b15",
+    "type": "ticket_assigned",
+    "ticket_id": _TICKET_ID,
+    "subject": "The soup never came",
+    "priority": "high",
+    "status": "in_progress",
+    "actor": {"user_id": _AGENT, "role": "support_agent"},
+    "change_id": "0199f3a4-2635-7a10-8d42-0b9e5c7f1a36",
+    "occurred_at": _TAKEN,
+    "created_at": "2026-11-24T17:10:02.337Z",
+}
+_QUIET: Node = {"muted_channels": ["email"], "muted_types": ["ticket_status_changed"]}
+_METRICS: Node = {
+    "created": 1,
+    "resolved": 1,
+    "closed": 0,
+    "reopened": 0,
+    "backlog": 0,
+    "first_response_time": {"count": 0},
+    "resolution_time": {
+        "count": 1,
+        "median_seconds": 1406.758,
+        "p90_seconds": 1406.758,
+        "mean_seconds": 1406.758,
+    },
+}
+_NO_METRICS: Node = {
+    "created": 0,
+    "resolved": 0,
+    "closed": 0,
+    "reopened": 0,
+    "backlog": 0,
+    "first_response_time": {"count": 0},
+    "resolution_time": {"count": 0},
+}
+
 # By call and by what the example shows.
 REQUESTS: dict[str, dict[str, Node]] = {
     "CreateTicket": {
@@ -97,6 +134,14 @@ REQUESTS: dict[str, dict[str, Node]] = {
         "a public comment": {"comment": "I have been waiting for an hour."},
         "an internal note, by staff": {"comment": "The driver's phone is off.", "is_internal": True},
     },
+    "MarkNotificationsRead": {
+        "one that was looked at": {"notification_ids": [_NOTIFICATION["id"]]},
+        "all up to the newest on the screen": {"up_to_id": _NOTIFICATION["id"]},
+    },
+    "UpdateNotificationPreferences": {
+        "no e-mails, and nothing about changes of status": _QUIET,
+        "everything again": {"muted_channels": [], "muted_types": []},
+    },
 }
 
 ANSWERS: dict[str, dict[str, Node]] = {
@@ -110,4 +155,34 @@ ANSWERS: dict[str, dict[str, Node]] = {
     "ListTicketHistory": {"the last page": {"entries": [_CREATED, _TAKEN_UP], "next_page_token": ""}},
     "AddComment": {"the new comment": _COMMENT},
     "ListComments": {"the last page": {"comments": [_COMMENT], "next_page_token": ""}},
+    "ListNotifications": {
+        "the last page": {"notifications": [_NOTIFICATION], "unread_count": 1, "next_page_token": ""}
+    },
+    "GetUnreadCount": {"one is unread": {"unread_count": 1}},
+    "MarkNotificationsRead": {"none is left": {"unread_count": 0}},
+    "StreamNotifications": {
+        "a notification": {"notification": _NOTIFICATION, "unread_count": 1, "sent_at": "2026-11-24T17:10:02.341Z"},
+        "a sign of life": {"unread_count": 1, "sent_at": "2026-11-24T17:10:17.341Z"},
+    },
+    "GetNotificationPreferences": {"what is muted": _QUIET},
+    "UpdateNotificationPreferences": {"what is muted now": _QUIET},
+    "GetSupportMetrics": {
+        "one day": {
+            "total": _METRICS,
+            "periods": [
+                {
+                    "start_time": "2026-11-24T00:00:00Z",
+                    "end_time": "2026-11-25T00:00:00Z",
+                    "metrics": _METRICS,
+                }
+            ],
+            "priorities": [
+                {"priority": "urgent", "metrics": _NO_METRICS},
+                {"priority": "high", "metrics": _METRICS},
+                {"priority": "medium", "metrics": _NO_METRICS},
+                {"priority": "low", "metrics": _NO_METRICS},
+            ],
+            "agents": [{"agent_id": _AGENT, "metrics": _METRICS}],
+        }
+    },
 }

@@ -157,12 +157,12 @@ BEARER: Node = {
 
 
 def _services(contract: Contract) -> list[str]:
-    """The services with calls over REST, in the order of their paths: what the others are about comes first."""
+    """The services with calls over REST, the tickets' first, then in the order of their paths."""
     paths: dict[str, str] = {}
     for call, method in calls(contract).items():
         service, path = call.rpartition(".")[0], binding(method)[1]
         paths[service] = min(path, paths.get(service, path))
-    return sorted(paths, key=lambda service: paths[service])
+    return sorted(paths, key=lambda service: (not service.startswith(PACKAGE), paths[service]))
 
 
 def _tag(contract: Contract, service: str) -> Node:

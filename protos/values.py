@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
-Json: TypeAlias = "str | int | bool | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json]"
 Node: TypeAlias = dict[str, Json]
 
 # A text begins with any blanks, has a character that is none, and holds no control characters but newlines and tabs.
@@ -51,12 +51,17 @@ VALUES: dict[str, Node] = {
     "event_id": _uuid("0199f3a2-7c1e-7c09-8a77-1b2e94d0c5aa"),
     "change_id": _uuid("0199f3a2-7c1e-7d31-a5c6-6e0f18b7d942"),
     "order_id": _uuid("7e57d004-2b97-4e7a-b45f-5387367791cd"),
+    "up_to_id": _uuid("0199f3a4-2701-7c55-b0d4-3f9e8a7c6b15"),
+    "after_id": _uuid("0199f3a4-2701-7c55-b0d4-3f9e8a7c6b15"),
+    "agent_id": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
     "user_id": _uuid("c0ffee00-6c1d-4f0e-9d7b-2f1a5e8b3c46"),
     "assigned_to": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
     "previous_assignee": _uuid("a9e47001-90aa-4d11-b7c2-1e2f3a4b5c6d"),
     "priority": {"default": "medium"},
     "is_internal": {"default": False},
     "unassigned": {"default": False},
+    "unread_only": {"default": False},
+    "interval": {"default": "day"},
     "page_size": {"minimum": 0, "default": 20, "examples": [50]},
     "page_token": {"pattern": PAGE_TOKEN, "default": ""},
     "next_page_token": {"pattern": PAGE_TOKEN},
@@ -68,6 +73,7 @@ VALUES: dict[str, Node] = {
 SCALARS: dict[int, Node] = {
     FieldDescriptorProto.TYPE_STRING: {"type": "string"},
     FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptorProto.TYPE_DOUBLE: {"type": "number", "format": "double", "minimum": 0},
     FieldDescriptorProto.TYPE_INT32: {"type": "integer", "format": "int32", "maximum": 2**31 - 1},
 }
 TIMESTAMP: Node = {
