@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from server import app, telemetry
+from server import telemetry
+from server.app.process import StartError
 from server.processes import CANNOT_START
 from server.settings import Role, Settings, SettingsError, read_settings
 
@@ -27,16 +28,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = read_settings(role, _environ(arguments))
         telemetry.configure_logging(settings.log_level, settings.log_format)
         return _run(role, settings, arguments)
-    except (SettingsError, app.StartError) as error:
+    except (SettingsError, StartError) as error:
         for line in str(error).strip().splitlines():
             print(f"server {role}: {line}", file=sys.stderr)  # noqa: T201
         return CANNOT_START
 
 
 def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
+    """Each role loads what it needs and no more."""
+    if role is Role.MIGRATE:
+        from server.app.migrations import run_migrate
+
+        return run_migrate(settings)
+    from server.app import support
+
     if role is Role.API:
-        return app.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
-    return app.run_relay(settings) if role is Role.RELAY else app.run_migrate(settings)
+        return support.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
+    return support.run_relay(settings)
 
 
 def _is_serving(port: int, environ: Mapping[str, str]) -> bool:

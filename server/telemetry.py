@@ -18,6 +18,7 @@ CALL_SECONDS = Histogram(
 )
 CALLS_IN_FLIGHT = Gauge("nibble_calls_in_flight", "Calls admitted and not yet answered")
 CALLS_TURNED_AWAY = Counter("nibble_calls_turned_away", "Calls refused since as many as may be were in flight")
+STREAMS = Gauge("nibble_streams", "Streams of answers that are open")
 DB_CONNECTIONS = Gauge("nibble_db_connections", "Connections to PostgreSQL, open or being opened")
 DB_WAITING = Gauge("nibble_db_waiting_calls", "Calls that wait for a connection to come free")
 KEYS = Gauge("nibble_signing_keys", "Public keys that tokens are checked with")

@@ -6,7 +6,8 @@ One wrapper per method, made when the server starts, rather than a chain of inte
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NamedTuple, NoReturn
 from uuid import uuid4
 
@@ -17,8 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from server import telemetry
 from server.api.status import CODES, trailing_metadata
 from server.auth.tokens import TokenVerifier
-from server.domain import permissions
-from server.domain.callers import Caller
+from server.domain.callers import Caller, CallTable, require_call
 from server.domain.validation import is_uuid
 from server.errors import (
     Code,
@@ -58,8 +58,24 @@ class Unreadable(NamedTuple):
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Call], Awaitable[Message]]
+StreamMethod = Callable[[Any, Call], AsyncGenerator[Message, None]]
+"""Answers with message after message; it is closed when the caller goes away or the stream has lasted long enough."""
 Handler = Callable[[object, Context], Awaitable[Message]]
 """What gRPC calls with the stream of requests, which is left alone: `Context.read` reads from it too."""
+StreamHandler = Callable[[object, Context], Awaitable[None]]
+
+
+class Limits(NamedTuple):
+    """What one server process takes. Times in seconds."""
+
+    calls: int
+    """Calls in flight."""
+    default_deadline: float
+    """For a call whose caller sets no deadline, and for what a stream's caller takes to send its request."""
+    streams: int = 1_000
+    """Streams of answers; they hold no place among the calls."""
+    stream_seconds: float = 900.0
+    """How long a stream lasts at most: its caller's token is looked at only when it begins."""
 
 
 def decoder(message_type: type[Message], max_bytes: int) -> Callable[[bytes], Message | Unreadable]:
@@ -77,16 +93,18 @@ def decoder(message_type: type[Message], max_bytes: int) -> Callable[[bytes], Me
 
 
 class Boundary:
-    """Wraps the methods of one server process, which share its limit on calls in flight."""
+    """Wraps the methods of one server process, which share its limits."""
 
-    def __init__(self, verifier: TokenVerifier, max_concurrent_calls: int, default_deadline: float) -> None:
-        """Args: default_deadline: seconds for a call whose caller sets no deadline."""
+    def __init__(self, verifier: TokenVerifier, may_call: CallTable, limits: Limits) -> None:
         self._verifier = verifier
-        self._max_concurrent_calls = max_concurrent_calls
-        self._default_deadline = default_deadline
+        self._may_call = may_call
+        self._limits = limits
         self._timeouts: set[asyncio.Timeout] = set()
         """The deadlines of the calls in flight."""
+        self._streams: set[asyncio.Timeout] = set()
+        """When the streams end."""
         telemetry.CALLS_IN_FLIGHT.set_function(lambda: len(self._timeouts))
+        telemetry.STREAMS.set_function(lambda: len(self._streams))
 
     def wrap(self, call: str, method: Method) -> Handler:
         """The handler for `call`, named `Service.Method` as in the permission table."""
@@ -115,38 +133,105 @@ class Boundary:
 
         return handle
 
+    def wrap_stream(self, call: str, method: StreamMethod) -> StreamHandler:
+        """The handler for a `call` that answers with a stream.
+
+        It ends with OK after its longest time, and when the server stops: a caller comes again and goes on.
+        """
+
+        async def handle(_requests: object, context: Context) -> None:
+            started = time.perf_counter()
+            line = _Line(call, _metadata(context))
+            failure: ServiceError
+            try:
+                await self._answer_stream(call, method, context, line)
+            except asyncio.CancelledError:
+                line.write(started, "DEADLINE_EXCEEDED" if _is_late(context) else "CANCELLED")
+                raise
+            except ServiceError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - as for any other call
+                failure = _unexpected(error, call, line.request_id)
+            else:
+                line.write(started, "OK")
+                return
+            line.write(started, failure.code.name, failure=failure)
+            await _refuse(context, failure)
+
+        return handle
+
     async def drain(self, grace: float) -> None:
         """Return when no call is in flight; those that take longer than `grace` seconds are ended by then.
 
-        They are answered DEADLINE_EXCEEDED, which tells their callers that a write may have taken place.
+        They are answered DEADLINE_EXCEEDED, which tells their callers that a write may have taken place. Streams are
+        ended at once.
         """
-        last = asyncio.get_running_loop().time() + grace
-        for timeout in [known for known in self._timeouts if not known.expired()]:
-            timeout.reschedule(min(timeout.when() or last, last))
-        while self._timeouts:  # noqa: ASYNC110 - an event would have to be kept up to date by every call
+        now = asyncio.get_running_loop().time()
+        _end_by(self._timeouts, now + grace)
+        _end_by(self._streams, now)
+        while self._timeouts or self._streams:  # noqa: ASYNC110 - an event would have to be kept up to date by every call
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def _answer(self, call: str, method: Method, context: Context, line: "_Line") -> Message:
-        if len(self._timeouts) >= self._max_concurrent_calls:
+        if len(self._timeouts) >= self._limits.calls:
             telemetry.CALLS_TURNED_AWAY.inc()
             raise Overloaded
         timeout = asyncio.timeout(self._deadline(context))
         self._timeouts.add(timeout)
         try:
             async with timeout:
-                caller = await self._verifier.verify(line.metadata.get("authorization"))
-                line.role = caller.role
-                permissions.require_call(caller, call)
+                known = await self._admit(call, line)
                 line.request = await _read(context)
-                return await method(line.request, Call(caller, line.metadata.get("idempotency-key")))
+                return await method(line.request, known)
         except TimeoutError as error:
             raise DeadlineExceeded from error
         finally:
             self._timeouts.discard(timeout)
 
+    async def _answer_stream(self, call: str, method: StreamMethod, context: Context, line: "_Line") -> None:
+        if len(self._streams) >= self._limits.streams:
+            telemetry.CALLS_TURNED_AWAY.inc()
+            raise Overloaded
+        remaining: float | None = context.time_remaining()
+        longest = self._limits.stream_seconds
+        end = asyncio.timeout(longest if remaining is None else min(remaining, longest))
+        self._streams.add(end)
+        try:
+            async with end:
+                known = await self._begin(call, context, line)
+                async with aclosing(method(line.request, known)) as messages:
+                    async for message in messages:
+                        await context.write(message)
+        except TimeoutError:
+            if not end.expired():
+                raise
+        finally:
+            self._streams.discard(end)
+
+    async def _begin(self, call: str, context: Context, line: "_Line") -> Call:
+        """Who calls; the request is read by then, which may take as long as a whole call."""
+        try:
+            async with asyncio.timeout(self._limits.default_deadline):
+                known = await self._admit(call, line)
+                line.request = await _read(context)
+                return known
+        except TimeoutError as error:
+            raise DeadlineExceeded from error
+
+    async def _admit(self, call: str, line: "_Line") -> Call:
+        caller = await self._verifier.verify(line.metadata.get("authorization"))
+        line.role = caller.role
+        require_call(self._may_call, caller, call)
+        return Call(caller, line.metadata.get("idempotency-key"))
+
     def _deadline(self, context: Context) -> float:
         remaining: float | None = context.time_remaining()
-        return self._default_deadline if remaining is None else min(remaining, LONGEST_DEADLINE_SECONDS)
+        return self._limits.default_deadline if remaining is None else min(remaining, LONGEST_DEADLINE_SECONDS)
+
+
+def _end_by(timeouts: set[asyncio.Timeout], last: float) -> None:
+    for timeout in [known for known in timeouts if not known.expired()]:
+        timeout.reschedule(min(timeout.when() or last, last))
 
 
 async def _read(context: Context) -> Message:

@@ -1,27 +1,30 @@
-"""The gRPC server of one process: the two services, health and reflection on one port."""
+"""The gRPC server of one process: its services, health and reflection on one port."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
 
-from server.api.boundary import Boundary, Method, decoder, refuse_unknown
-from server.api.comments import CommentServicer
-from server.api.tickets import TicketServicer
-from server.usecases.collaborators import Collaborators
+from server.api.boundary import Boundary, Method, StreamMethod, decoder, refuse_unknown
 
 # What the last answers get to reach their callers.
 FLUSH_SECONDS = 0.3
-TICKET_SERVICE: ServiceDescriptor = ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"]
-COMMENT_SERVICE: ServiceDescriptor = comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"]
-SERVICES = (TICKET_SERVICE, COMMENT_SERVICE)
+
+Methods = Mapping[str, Method | StreamMethod]
+"""The calls of a service by their names in the proto, which says which of them answer with a stream."""
+
+
+class Service(NamedTuple):
+    """A service of the protos, and what does its work."""
+
+    descriptor: ServiceDescriptor
+    methods: Methods
 
 
 class Endpoint(NamedTuple):
@@ -36,7 +39,7 @@ class Endpoint(NamedTuple):
 class ApiServer:
     """A started or stopped gRPC server, and the health that it reports."""
 
-    def __init__(self, on: Collaborators, boundary: Boundary, endpoint: Endpoint) -> None:
+    def __init__(self, services: Sequence[Service], boundary: Boundary, endpoint: Endpoint) -> None:
         """Binds the port.
 
         Raises:
@@ -45,15 +48,11 @@ class ApiServer:
         self._server = grpc.aio.server(options=_options(endpoint))
         self._health = health.aio.HealthServicer()
         self._boundary = boundary
-        limit = endpoint.max_request_bytes
-        for service, methods in (
-            (TICKET_SERVICE, TicketServicer(on).methods()),
-            (COMMENT_SERVICE, CommentServicer(on).methods()),
-        ):
-            self._server.add_generic_rpc_handlers((_handlers(service, methods, boundary, limit),))
+        self._names = [service.descriptor.full_name for service in services]
+        for service in services:
+            self._server.add_generic_rpc_handlers((_handlers(service, boundary, endpoint.max_request_bytes),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = [service.full_name for service in SERVICES]
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         self._server.add_generic_rpc_handlers((_UnknownMethods(),))
         address = f"{endpoint.host}:{endpoint.port}"
         if endpoint.credentials is None:
@@ -69,7 +68,7 @@ class ApiServer:
     async def report_health(self, *, serving: bool) -> None:
         """Tell the health service's callers whether to send calls here."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", *(service.full_name for service in SERVICES)):
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
     async def stop(self, delay: float, grace: float) -> None:
@@ -117,20 +116,27 @@ class _UnknownMethods(grpc.GenericRpcHandler):
         return grpc.stream_unary_rpc_method_handler(refuse_unknown)
 
 
-def _handlers(
-    service: ServiceDescriptor, methods: Mapping[str, Method], boundary: Boundary, max_bytes: int
-) -> grpc.GenericRpcHandler:
-    """A handler for every call of the proto; a call without a method is a KeyError at start.
-
-    Each takes a stream of requests and reads one. That is the same on the wire; but of a unary call gRPC tells nobody
-    before its request is there, and waits for ever where none is sent.
-    """
+def _handlers(service: Service, boundary: Boundary, max_bytes: int) -> grpc.GenericRpcHandler:
+    """A handler for every call of the proto; a call without a method is a KeyError at start."""
     handlers = {
-        method.name: grpc.stream_unary_rpc_method_handler(
-            boundary.wrap(f"{service.name}.{method.name}", methods[method.name]),
-            request_deserializer=decoder(GetMessageClass(method.input_type), max_bytes),
-            response_serializer=GetMessageClass(method.output_type).SerializeToString,
-        )
-        for method in service.methods
+        method.name: _handler(method, service.methods[method.name], boundary, max_bytes)
+        for method in service.descriptor.methods
     }
-    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+    return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
+
+
+def _handler(
+    method: MethodDescriptor, work: Method | StreamMethod, boundary: Boundary, max_bytes: int
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Takes a stream of requests and reads one.
+
+    That is the same on the wire; but of a call with one request gRPC tells nobody before its request is there, and
+    waits for ever where none is sent.
+    """
+    call = f"{method.containing_service.name}.{method.name}"
+    decode = decoder(GetMessageClass(method.input_type), max_bytes)
+    encode = GetMessageClass(method.output_type).SerializeToString
+    if method.server_streaming:
+        stream = boundary.wrap_stream(call, cast("StreamMethod", work))
+        return grpc.stream_stream_rpc_method_handler(stream, decode, encode)
+    return grpc.stream_unary_rpc_method_handler(boundary.wrap(call, cast("Method", work)), decode, encode)

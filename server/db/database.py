@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
-from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, errors
@@ -12,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from server import telemetry
-from server.db.statements import GET_TICKET, Statement
+from server.db.statement import Statement
 from server.errors import DeadlineExceeded, DependencyUnavailable, Overloaded
 
 R = TypeVar("R")
@@ -92,7 +91,9 @@ class Database:
         StatementFailed: anything else that PostgreSQL refused.
     """
 
-    def __init__(self, dsn: str, limits: PoolLimits) -> None:
+    def __init__(self, dsn: str, limits: PoolLimits, probe: Statement) -> None:
+        """Args: probe: a statement without parameters that works as soon as the schema is in place."""
+        self._probe = probe
         self._dsn = with_liveliness(dsn)
         self._size = limits.size
         self._working = 0
@@ -130,7 +131,7 @@ class Database:
         """
         try:
             async with await _Connection.connect(self._dsn, cursor_factory=AsyncRawCursor) as connection:
-                await connection.execute(GET_TICKET.sql, [UUID(int=0)])
+                await connection.execute(self._probe.sql)
         except errors.UndefinedTable:
             return "the schema is missing: run the migrations"
         except psycopg.Error as error:

@@ -4,20 +4,18 @@ A write is one statement: the guarded UPDATE or the INSERT, and the event rows s
 event can't exist without its change, nor a change without its event.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     Boolean,
-    DateTime,
     Integer,
     LargeBinary,
     SmallInteger,
     Text,
     Uuid,
     any_,
-    bindparam,
     case,
     column,
     func,
@@ -31,58 +29,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningUpdate
-from sqlalchemy.sql.elements import BindParameter, ClauseElement, ColumnElement
+from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from sqlalchemy.sql.selectable import CTE, Select, TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
+from server.db.statement import Statement, compiled, moment, param, text, uuid
 from server.db.tables import comments, events, idempotency_keys, tickets
 from server.domain.events import HistoryEntry
 from server.domain.tickets import Comment, Status, Ticket
-
-# PostgreSQL's own placeholders ($1, $2, …): psycopg has nothing left to parse. The casts that SQLAlchemy renders tell
-# PostgreSQL each parameter's type.
-_dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-
-_MOMENT = DateTime(timezone=True)
-
-
-class Statement(NamedTuple):
-    """SQL text, and the names of its parameters in the order of their numbers."""
-
-    sql: str
-    names: tuple[str, ...]
-
-    def bind(self, values: Mapping[str, object]) -> tuple[object, ...]:
-        """The parameters in order; a missing name is a KeyError, names that are not used are passed over."""
-        return tuple([values[name] for name in self.names])
-
-
-def _compile(statement: ClauseElement) -> Statement:
-    compiled = statement.compile(dialect=_dialect, compile_kwargs={"render_postcompile": True})
-    if not isinstance(compiled, SQLCompiler):
-        raise TypeError(f"{statement!r} is not a statement with parameters")
-    return Statement(str(compiled), tuple(compiled.positiontup or ()))
-
-
-def _param(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> BindParameter[Any]:
-    return bindparam(name, type_=type_)
-
-
-def _uuid(name: str) -> BindParameter[Any]:
-    return _param(name, Uuid)
-
-
-def _text(name: str) -> BindParameter[Any]:
-    return _param(name, Text)
-
-
-def _moment(name: str) -> BindParameter[Any]:
-    return _param(name, _MOMENT)
-
 
 TICKET_COLUMNS = [tickets.c[name] for name in Ticket._fields]
 COMMENT_COLUMNS = [comments.c[name] for name in Comment._fields]
@@ -108,7 +64,7 @@ _DRAFTS: dict[str, type[TypeEngine[Any]]] = {
 
 def _drafts() -> TableValuedAlias:
     """The drafts of one change as rows, numbered from 1, from one array parameter per field."""
-    arrays = [_param(f"draft_{name}", ARRAY(type_)) for name, type_ in _DRAFTS.items()]
+    arrays = [param(f"draft_{name}", ARRAY(type_)) for name, type_ in _DRAFTS.items()]
     columns = [column(name, type_) for name, type_ in _DRAFTS.items()]
     rows = func.unnest(*arrays).table_valued(*columns, with_ordinality="number", name="drafts")
     return rows.render_derived()
@@ -122,7 +78,7 @@ def _snapshot(ticket: CTE) -> ColumnElement[Any]:
 def _record_events(ticket: CTE, is_internal: ColumnElement[bool]) -> CTE:
     """The event rows of a change, numbered below the counts that the change left on its ticket."""
     drafts = _drafts()
-    total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
+    total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
     number = ticket.c.history_count - total + drafts.c.number
     sequence = ticket.c.event_count - total + drafts.c.number
     values = {
@@ -130,10 +86,10 @@ def _record_events(ticket: CTE, is_internal: ColumnElement[bool]) -> CTE:
         "ticket_id": ticket.c.id,
         "position": number,
         "sequence": case((is_internal, null()), else_=sequence),
-        "change_id": _uuid("change_id"),
-        "occurred_at": _moment("now"),
-        "actor_id": _uuid("actor_id"),
-        "actor_role": _text("actor_role"),
+        "change_id": uuid("change_id"),
+        "occurred_at": moment("now"),
+        "actor_id": uuid("actor_id"),
+        "actor_role": text("actor_role"),
         "is_internal": is_internal,
         "ticket": case((is_internal, null()), else_=_snapshot(ticket)),
         **{name: drafts.c[name] for name in _DRAFTS if name != "event_id"},
@@ -154,12 +110,12 @@ def _claim_key(resource: str, source: CTE | None) -> CTE:
     A concurrent holder of the same key is waited for: its row decides.
     """
     values = {
-        "caller_id": _uuid("actor_id"),
-        "call": _text("call"),
-        "key": _text("key"),
-        "payload_hash": _param("payload_hash", LargeBinary),
-        "resource_id": _uuid(resource),
-        "created_at": _moment("now"),
+        "caller_id": uuid("actor_id"),
+        "call": text("call"),
+        "key": text("key"),
+        "payload_hash": param("payload_hash", LargeBinary),
+        "resource_id": uuid(resource),
+        "created_at": moment("now"),
     }
     rows = select(*values.values())
     claim = pg_insert(idempotency_keys).from_select(list(values), rows if source is None else rows.select_from(source))
@@ -168,19 +124,19 @@ def _claim_key(resource: str, source: CTE | None) -> CTE:
         claim.on_conflict_do_update(
             constraint=idempotency_keys.primary_key,
             set_=renewed,
-            where=idempotency_keys.c.created_at < _moment("expired_before"),
+            where=idempotency_keys.c.created_at < moment("expired_before"),
         )
         .returning(idempotency_keys.c.resource_id)
         .cte("claimed")
     )
 
 
-FIND_KEY = _compile(
+FIND_KEY = compiled(
     select(idempotency_keys.c.payload_hash, idempotency_keys.c.resource_id).where(
-        idempotency_keys.c.caller_id == _uuid("actor_id"),
-        idempotency_keys.c.call == _text("call"),
-        idempotency_keys.c.key == _text("key"),
-        idempotency_keys.c.created_at >= _moment("expired_before"),
+        idempotency_keys.c.caller_id == uuid("actor_id"),
+        idempotency_keys.c.call == text("call"),
+        idempotency_keys.c.key == text("key"),
+        idempotency_keys.c.created_at >= moment("expired_before"),
     )
 )
 
@@ -190,15 +146,15 @@ FIND_KEY = _compile(
 
 def _create_ticket(*, keyed: bool) -> Statement:
     values = {
-        "id": _uuid("ticket_id"),
-        "user_id": _uuid("user_id"),
-        "order_id": _uuid("order_id"),
-        "subject": _text("subject"),
-        "description": _text("description"),
+        "id": uuid("ticket_id"),
+        "user_id": uuid("user_id"),
+        "order_id": uuid("order_id"),
+        "subject": text("subject"),
+        "description": text("description"),
         "status": literal_column(f"'{Status.OPEN}'"),
-        "priority": _text("priority"),
-        "created_at": _moment("now"),
-        "updated_at": _moment("now"),
+        "priority": text("priority"),
+        "created_at": moment("now"),
+        "updated_at": moment("now"),
         "version": literal_column("1"),
         "event_count": literal_column("1"),
         "history_count": literal_column("1"),
@@ -212,21 +168,21 @@ def _create_ticket(*, keyed: bool) -> Statement:
 
 def _returning_ticket(ticket: CTE) -> Statement:
     fields = select(*(ticket.c[name] for name in Ticket._fields))
-    return _compile(fields.add_cte(_record_events(ticket, _NOT_INTERNAL)))
+    return compiled(fields.add_cte(_record_events(ticket, _NOT_INTERNAL)))
 
 
 def _update_ticket(events_added: ColumnElement[int]) -> ReturningUpdate[Any]:
-    total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
+    total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
     return (
         update(tickets)
-        .where(tickets.c.id == _uuid("ticket_id"))
+        .where(tickets.c.id == uuid("ticket_id"))
         .values(
-            status=_text("new_status"),
-            assigned_to=_uuid("new_assigned_to"),
-            resolved_at=_moment("new_resolved_at"),
-            resolution_notes=_text("new_resolution_notes"),
-            updated_at=_moment("new_updated_at"),
-            version=_param("new_version", Integer),
+            status=text("new_status"),
+            assigned_to=uuid("new_assigned_to"),
+            resolved_at=moment("new_resolved_at"),
+            resolution_notes=text("new_resolution_notes"),
+            updated_at=moment("new_updated_at"),
+            version=param("new_version", Integer),
             event_count=tickets.c.event_count + events_added,
             history_count=tickets.c.history_count + total,
         )
@@ -235,42 +191,42 @@ def _update_ticket(events_added: ColumnElement[int]) -> ReturningUpdate[Any]:
 
 
 def _change_ticket() -> Statement:
-    total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
-    changed = _update_ticket(total).where(tickets.c.version == _param("version", Integer)).cte("changed")
+    total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
+    changed = _update_ticket(total).where(tickets.c.version == param("version", Integer)).cte("changed")
     return _returning_ticket(changed)
 
 
 def _add_comment(*, keyed: bool) -> Statement:
     """Lock the ticket at the version that was read, take the key, move the counts, add comment and events."""
-    is_internal = _param("is_internal", Boolean)
+    is_internal = param("is_internal", Boolean)
     source = (
         select(tickets.c.id)
-        .where(tickets.c.id == _uuid("ticket_id"), tickets.c.version == _param("version", Integer))
+        .where(tickets.c.id == uuid("ticket_id"), tickets.c.version == param("version", Integer))
         .with_for_update()
         .cte("locked")
     )
     if keyed:
         source = _claim_key("comment_id", source)
-    total = func.cardinality(_param("draft_event_id", ARRAY(Uuid)))
+    total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
     events_added = case((is_internal, literal_column("0", Integer)), else_=total)
     # The lock's row (or the key's) is the guard: without it nothing below happens.
     changed = (
         _update_ticket(events_added).where(select(literal_column("1")).select_from(source).exists()).cte("changed")
     )
     values = {
-        "id": _uuid("comment_id"),
+        "id": uuid("comment_id"),
         "ticket_id": changed.c.id,
-        "user_id": _uuid("actor_id"),
-        "comment": _text("comment"),
+        "user_id": uuid("actor_id"),
+        "comment": text("comment"),
         "is_internal": is_internal,
-        "created_at": _moment("now"),
-        "author_role": _text("actor_role"),
+        "created_at": moment("now"),
+        "author_role": text("actor_role"),
     }
     added = (
         insert(comments).from_select(list(values), select(*values.values())).returning(*COMMENT_COLUMNS).cte("added")
     )
     fields = select(*(added.c[name] for name in Comment._fields))
-    return _compile(fields.add_cte(_record_events(changed, is_internal)))
+    return compiled(fields.add_cte(_record_events(changed, is_internal)))
 
 
 CREATE_TICKET = _create_ticket(keyed=False)
@@ -282,19 +238,21 @@ ADD_COMMENT_ONCE = _add_comment(keyed=True)
 
 # --- Reads ------------------------------------------------------------------------------------------------------------
 
-GET_TICKET = _compile(select(*TICKET_COLUMNS).where(tickets.c.id == _uuid("ticket_id")))
-GET_COMMENT = _compile(select(*COMMENT_COLUMNS).where(comments.c.id == _uuid("comment_id")))
+GET_TICKET = compiled(select(*TICKET_COLUMNS).where(tickets.c.id == uuid("ticket_id")))
+# Works, and finds nothing, as soon as the schema is in place.
+PROBE = compiled(select(*TICKET_COLUMNS).where(literal_column("false", Boolean)))
+GET_COMMENT = compiled(select(*COMMENT_COLUMNS).where(comments.c.id == uuid("comment_id")))
 
-_LIMIT = _param("limit", Integer)
-_AFTER_RANK = _param("after_rank", SmallInteger)
-_AFTER_TIME = tuple_(_moment("after_created_at"), _uuid("after_id"))
+_LIMIT = param("limit", Integer)
+_AFTER_RANK = param("after_rank", SmallInteger)
+_AFTER_TIME = tuple_(moment("after_created_at"), uuid("after_id"))
 _BEFORE = _AFTER_TIME
 _Columns = ReadOnlyColumnCollection[str, Any]
 _TRIAGE = (tickets.c.triage_rank, tickets.c.created_at, tickets.c.id)
 
 
 def _among(column_: ColumnElement[Any], name: str, type_: type[TypeEngine[Any]]) -> ColumnElement[bool]:
-    return column_ == any_(_param(name, ARRAY(type_)))
+    return column_ == any_(param(name, ARRAY(type_)))
 
 
 def _per_status(order: Callable[[_Columns], list[ColumnElement[Any]]], *parts: Select[Any]) -> Statement:
@@ -306,12 +264,12 @@ def _per_status(order: Callable[[_Columns], list[ColumnElement[Any]]], *parts: S
     branches = [row.order_by(*order(tickets.c)).limit(_LIMIT).subquery() for row in rows]
     merged = union_all(*(select(branch) for branch in branches)).subquery("merged")
     fields = select(*(merged.c[name] for name in Ticket._fields))
-    return _compile(fields.order_by(*order(merged.c)).limit(_LIMIT))
+    return compiled(fields.order_by(*order(merged.c)).limit(_LIMIT))
 
 
 def _branch(rows: Select[Any], status: Status) -> Select[Any]:
     word: ColumnElement[str] = literal_column(f"'{status}'", Text)
-    return rows.where(tickets.c.status == word, word == any_(_param("statuses", ARRAY(Text))))
+    return rows.where(tickets.c.status == word, word == any_(param("statuses", ARRAY(Text))))
 
 
 def _triage_order(columns: _Columns) -> list[ColumnElement[Any]]:
@@ -327,8 +285,8 @@ def _filtered(*conditions: ColumnElement[bool]) -> Select[Any]:
     return select(*TICKET_COLUMNS, tickets.c.triage_rank).where(
         *conditions,
         _among(tickets.c.triage_rank, "ranks", SmallInteger),
-        tickets.c.created_at >= _moment("created_after"),
-        tickets.c.created_at < _moment("created_before"),
+        tickets.c.created_at >= moment("created_after"),
+        tickets.c.created_at < moment("created_before"),
     )
 
 
@@ -343,7 +301,7 @@ def _triage_list(*conditions: ColumnElement[bool]) -> Statement:
         *conditions,
         tickets.c.triage_rank == _AFTER_RANK,
         tuple_(tickets.c.created_at, tickets.c.id) > _AFTER_TIME,
-        tickets.c.created_at < _moment("created_before"),
+        tickets.c.created_at < moment("created_before"),
     )
     return _per_status(_triage_order, as_urgent, _filtered(*conditions, tickets.c.triage_rank > _AFTER_RANK))
 
@@ -356,15 +314,15 @@ _UNASSIGNED = tickets.c.assigned_to.is_(None)
 
 LIST_TICKETS = _triage_list()
 LIST_UNASSIGNED_TICKETS = _triage_list(_UNASSIGNED)
-LIST_TICKETS_OF_ASSIGNEE = _triage_list(tickets.c.assigned_to == _uuid("assigned_to"))
+LIST_TICKETS_OF_ASSIGNEE = _triage_list(tickets.c.assigned_to == uuid("assigned_to"))
 # One user's tickets are few; they are sorted rather than kept in triage order by one more index.
-LIST_TICKETS_OF_USER = _compile(
+LIST_TICKETS_OF_USER = compiled(
     _filtered(
-        tickets.c.user_id == _uuid("user_id"),
+        tickets.c.user_id == uuid("user_id"),
         _among(tickets.c.status, "statuses", Text),
-        _optional(tickets.c.assigned_to, _uuid("assigned_to")),
-        ~_param("unassigned", Boolean) | _UNASSIGNED,
-        tuple_(*_TRIAGE) > tuple_(_AFTER_RANK, _moment("after_created_at"), _uuid("after_id")),
+        _optional(tickets.c.assigned_to, uuid("assigned_to")),
+        ~param("unassigned", Boolean) | _UNASSIGNED,
+        tuple_(*_TRIAGE) > tuple_(_AFTER_RANK, moment("after_created_at"), uuid("after_id")),
     )
     .with_only_columns(*TICKET_COLUMNS)
     .order_by(*_TRIAGE)
@@ -373,15 +331,15 @@ LIST_TICKETS_OF_USER = _compile(
 LIST_MY_TICKETS = _per_status(
     _newest_first,
     select(*TICKET_COLUMNS).where(
-        tickets.c.user_id == _uuid("user_id"), tuple_(tickets.c.created_at, tickets.c.id) < _BEFORE
+        tickets.c.user_id == uuid("user_id"), tuple_(tickets.c.created_at, tickets.c.id) < _BEFORE
     ),
 )
 
-LIST_COMMENTS = _compile(
+LIST_COMMENTS = compiled(
     select(*COMMENT_COLUMNS)
     .where(
-        comments.c.ticket_id == _uuid("ticket_id"),
-        _param("with_internal", Boolean) | ~comments.c.is_internal,
+        comments.c.ticket_id == uuid("ticket_id"),
+        param("with_internal", Boolean) | ~comments.c.is_internal,
         tuple_(comments.c.created_at, comments.c.id) < _BEFORE,
     )
     .order_by(*_newest_first(comments.c))
@@ -392,12 +350,12 @@ HISTORY_COLUMNS = [events.c[name] for name in HistoryEntry._fields]
 
 
 def _history(*conditions: ColumnElement[bool]) -> Statement:
-    of_ticket = events.c.ticket_id == _uuid("ticket_id")
+    of_ticket = events.c.ticket_id == uuid("ticket_id")
     rows = select(*HISTORY_COLUMNS).where(of_ticket, events.c.position > _AFTER_NUMBER, *conditions)
-    return _compile(rows.order_by(events.c.position).limit(_LIMIT))
+    return compiled(rows.order_by(events.c.position).limit(_LIMIT))
 
 
-_AFTER_NUMBER = _param("after_number", Integer)
+_AFTER_NUMBER = param("after_number", Integer)
 LIST_HISTORY = _history()
 # After a sequence number, which internal notes don't have: a position would tell how many of them lie before it. No
 # position is below its sequence number, so that the same index range answers both.
@@ -408,10 +366,10 @@ LIST_PUBLIC_HISTORY = _history(~events.c.is_internal, events.c.sequence > _AFTER
 
 _UNPUBLISHED = events.c.published_at.is_(None) & ~events.c.is_internal
 
-LIST_UNPUBLISHED = _compile(
+LIST_UNPUBLISHED = compiled(
     select(*HISTORY_COLUMNS, events.c.ticket).where(_UNPUBLISHED).order_by(events.c.row_no).limit(_LIMIT)
 )
-MARK_PUBLISHED = _compile(
-    update(events).where(events.c.id == any_(_param("event_ids", ARRAY(Uuid)))).values(published_at=_moment("now"))
+MARK_PUBLISHED = compiled(
+    update(events).where(events.c.id == any_(param("event_ids", ARRAY(Uuid)))).values(published_at=moment("now"))
 )
-MEASURE_BACKLOG = _compile(select(func.count(), func.min(events.c.occurred_at)).where(_UNPUBLISHED))
+MEASURE_BACKLOG = compiled(select(func.count(), func.min(events.c.occurred_at)).where(_UNPUBLISHED))

@@ -1,8 +1,11 @@
 """Who calls: the six roles, and the caller that a verified token names (contract, section 1)."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
+
+from server.errors import RoleNotAllowed
 
 
 class Role(StrEnum):
@@ -36,3 +39,17 @@ class Caller(NamedTuple):
     def is_staff(self) -> bool:
         """A support agent or a supervisor."""
         return self.role in STAFF
+
+
+CallTable = Mapping[str, frozenset[Role]]
+"""Which roles may make a call, by `Service.Method`; a call that is not there may be made by nobody."""
+
+
+def require_call(may_call: CallTable, caller: Caller, call: str) -> None:
+    """Let the caller's role make the call, or refuse it before anything else is looked at.
+
+    Raises:
+        RoleNotAllowed: the table has no such pair.
+    """
+    if caller.role not in may_call.get(call, ()):
+        raise RoleNotAllowed(role=caller.role, call=call)

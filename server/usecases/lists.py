@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from server.db import statements
-from server.db.statements import Statement
+from server.db.statement import Statement
 from server.domain import permissions
 from server.domain.callers import Caller
 from server.domain.events import HistoryEntry

@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from server.db import statements
+from server.db.statement import Statement
 from server.domain import lifecycle, permissions
 from server.domain.callers import Caller
 from server.domain.events import EventDraft, EventType
@@ -70,7 +71,7 @@ async def _insert(on: Collaborators, caller: Caller, ticket: dict[str, object], 
     return await settle(attempt)
 
 
-async def _written(on: Collaborators, statement: statements.Statement, values: dict[str, object]) -> Ticket:
+async def _written(on: Collaborators, statement: Statement, values: dict[str, object]) -> Ticket:
     (ticket,) = await on.db.fetch_all(statement, values, Ticket._make)
     return ticket
 

@@ -23,7 +23,7 @@ from psycopg import Connection, RawCursor
 
 from server import telemetry
 from server.db import statements
-from server.db.statements import Statement
+from server.db.statement import Statement
 from server.domain.events import HistoryEntry
 from server.workers.event_message import EventMessage, event_message
 

@@ -9,7 +9,8 @@ from psycopg import sql
 
 from devstack.ports import Ports
 from devstack.stack import Stack
-from server.db.migrations import migrate
+from server.db.migrations import MIGRATIONS
+from server.db.migrator import migrate
 from tests.integration.vocabulary import EMPTY, Desk
 from tests.stack_folder import stack_folder
 
@@ -28,7 +29,7 @@ def stack() -> Iterator[Stack]:
 def template(stack: Stack) -> str:
     """The name of a migrated database without rows."""
     _create_database(stack, TEMPLATE, "template1")
-    migrate(stack.dsn_for(TEMPLATE))
+    migrate(stack.dsn_for(TEMPLATE), MIGRATIONS)
     return TEMPLATE
 
 

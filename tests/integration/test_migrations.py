@@ -11,7 +11,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from server.db.database import Database, PoolLimits
-from server.db.migrations import migrate
+from server.db.migrations import MIGRATIONS
+from server.db.migrator import migrate
+from server.db.statements import PROBE
 from server.db.tables import SCHEMA, metadata
 
 # What a catalog says of a schema, in an order of its own; names of constraints and their text included.
@@ -71,7 +73,7 @@ def create_declared_tables(dsn: str) -> None:
 
 
 def test_the_migrated_schema_is_the_declared_one_to_the_last_constraint(empty_dsn: str, another_empty_dsn: str) -> None:
-    migrate(empty_dsn)
+    migrate(empty_dsn, MIGRATIONS)
     create_declared_tables(another_empty_dsn)
     migrated, declared = catalog(empty_dsn), catalog(another_empty_dsn)
     assert migrated == declared
@@ -95,16 +97,16 @@ def test_autogenerate_finds_nothing_to_migrate(dsn: str) -> None:
 
 
 def test_a_second_migration_changes_nothing(empty_dsn: str) -> None:
-    revision = migrate(empty_dsn)
+    revision = migrate(empty_dsn, MIGRATIONS)
     before = catalog(empty_dsn)
-    assert migrate(empty_dsn) == revision
+    assert migrate(empty_dsn, MIGRATIONS) == revision
     assert revision is not None
     assert catalog(empty_dsn) == before
 
 
 def test_several_migrators_at_once_all_arrive(empty_dsn: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        revisions = set(pool.map(migrate, [empty_dsn] * 4))
+        revisions = set(pool.map(migrate, [empty_dsn] * 4, [MIGRATIONS] * 4))
     assert len(revisions) == 1
     assert catalog(empty_dsn)["columns"]
 
@@ -115,11 +117,11 @@ def test_a_migration_that_is_cut_off_leaves_nothing(empty_dsn: str) -> None:
         connection.execute(b"CREATE SCHEMA admin_service")
         connection.execute(b"CREATE TABLE admin_service.idempotency_keys ()")
         with pytest.raises(sqlalchemy.exc.ProgrammingError):
-            migrate(empty_dsn)
+            migrate(empty_dsn, MIGRATIONS)
         until_alone(connection)
         connection.execute(b"DROP TABLE admin_service.idempotency_keys")
     assert catalog(empty_dsn)["columns"] == []
-    assert migrate(empty_dsn) is not None
+    assert migrate(empty_dsn, MIGRATIONS) is not None
 
 
 async def test_a_database_without_the_schema_says_what_to_do(empty_dsn: str) -> None:
@@ -136,7 +138,7 @@ async def test_a_database_that_is_not_there_is_a_problem_in_words(empty_dsn: str
 
 async def problem_at(dsn: str) -> str | None:
     """What keeps the service from working with that database."""
-    database = Database(dsn, PoolLimits(timeout=0.5))
+    database = Database(dsn, PoolLimits(timeout=0.5), PROBE)
     await database.open()
     try:
         return await database.problem()

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from server.db import statements
-from server.db.statements import Statement
+from server.db.statement import Statement
 from server.domain.paging import FIRST, LAST
 from tests.integration.vocabulary import EMPTY, START
 

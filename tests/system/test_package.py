@@ -41,4 +41,4 @@ def test_the_installed_service_starts_away_from_the_checkout(wheel: Path, tmp_pa
         check=True,
         timeout=60,
     )
-    assert ran.stdout.strip() == str(tmp_path / "server" / "app.py")
+    assert ran.stdout.strip() == str(tmp_path / "server" / "app" / "__init__.py")

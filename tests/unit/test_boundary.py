@@ -12,10 +12,11 @@ from google.rpc import error_details_pb2, status_pb2
 from nibble.support.v1 import ticket_pb2, ticket_service_pb2
 from structlog.testing import capture_logs
 
-from server.api.boundary import Boundary, Call, Unreadable, decoder, refuse_unknown
+from server.api.boundary import Boundary, Call, Limits, Unreadable, decoder, refuse_unknown
 from server.auth.keys import KeySet
 from server.auth.tokens import TokenVerifier
 from server.domain.callers import Caller, Role
+from server.domain.permissions import MAY_CALL
 from server.domain.validation import Fields
 from server.errors import DependencyUnavailable, InvalidFields, MalformedRequest, TicketNotFound
 from tests.unit.signing import AUDIENCE, ISSUER, LEEWAY, bearer, key_set, signer, token, verifier
@@ -103,7 +104,7 @@ class Gate:
 
 
 def boundary(limit: int = 10, deadline: float = 5.0) -> Boundary:
-    return Boundary(VERIFIER, limit, deadline)
+    return Boundary(VERIFIER, MAY_CALL, Limits(limit, deadline))
 
 
 async def called(
@@ -272,7 +273,7 @@ async def test_a_call_waits_for_a_new_key_no_longer_than_its_deadline() -> None:
         return key_set(KEY)
 
     keys = KeySet(hanging)
-    around = Boundary(TokenVerifier(keys, ISSUER, AUDIENCE, LEEWAY), 10, 5.0)
+    around = Boundary(TokenVerifier(keys, ISSUER, AUDIENCE, LEEWAY), MAY_CALL, Limits(10, 5.0))
     metadata = [("authorization", bearer(KEY))]
     context = await refused(context=Context(metadata, remaining=0.05), around=around)
     assert context.code is grpc.StatusCode.DEADLINE_EXCEEDED

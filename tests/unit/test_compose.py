@@ -11,8 +11,8 @@ import yaml
 from compose_spec import PyCompose
 
 from devstack import api_page
-from server.app import TOPIC
 from server.settings import ENV_NAMES, Role, read_settings
+from server.workers.topics import TICKET_EVENTS
 
 Node = Any
 """What YAML holds: a mapping, a list, or a scalar."""
@@ -199,7 +199,7 @@ def test_the_relay_and_the_topics_meet_the_same_broker() -> None:
 
 
 def test_the_topic_is_made_as_the_contract_says() -> None:
-    assert {f"--topic={TOPIC}", "--partitions=12", "--if-not-exists"} <= set(SERVICES["topics"]["command"])
+    assert {f"--topic={TICKET_EVENTS}", "--partitions=12", "--if-not-exists"} <= set(SERVICES["topics"]["command"])
 
 
 def worker_ports() -> set[int]:

@@ -148,7 +148,8 @@ def own_file(image: FileDescriptorSet, name: str) -> FileDescriptorProto:
 
 
 def test_the_calls_are_those_of_the_contract_and_no_others() -> None:
-    assert contract().methods().keys() == {f"{PACKAGE}.{call}" for call in CALLS}
+    methods = {name for name in contract().methods() if name.startswith(f"{PACKAGE}.")}
+    assert methods == {f"{PACKAGE}.{call}" for call in CALLS}
 
 
 @pytest.mark.parametrize("call", CALLS)

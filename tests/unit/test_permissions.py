@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
 
 from server.domain import permissions
-from server.domain.callers import Role
+from server.domain.callers import Role, require_call
 from server.domain.tickets import Status
 from server.errors import ActionNotAllowed, Code, RoleNotAllowed, TicketNotFound
 from tests.unit.vocabulary import AGENT, OWNER, ROLES, STATUSES, a_caller, a_ticket, the_owner
@@ -49,13 +49,13 @@ def test_the_roles_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize(("call", "role"), [(c, r) for c, r in product(WHO, ROLES) if r in WHO[c]])
 def test_a_role_that_may_make_a_call_passes(call: str, role: str) -> None:
-    permissions.require_call(a_caller(role), call)
+    require_call(permissions.MAY_CALL, a_caller(role), call)
 
 
 @pytest.mark.parametrize(("call", "role"), [(c, r) for c, r in product(WHO, ROLES) if r not in WHO[c]])
 def test_a_role_that_may_never_make_a_call_is_denied(call: str, role: str) -> None:
     with pytest.raises(RoleNotAllowed) as refusal:
-        permissions.require_call(a_caller(role), call)
+        require_call(permissions.MAY_CALL, a_caller(role), call)
     assert refusal.value.code is Code.PERMISSION_DENIED
     assert refusal.value.facts == {"role": role, "call": call}
 
@@ -63,7 +63,7 @@ def test_a_role_that_may_never_make_a_call_is_denied(call: str, role: str) -> No
 @given(st.text().filter(lambda call: call not in WHO), st.sampled_from(ROLES))
 def test_a_call_that_the_table_does_not_know_is_denied_to_everyone(call: str, role: str) -> None:
     with pytest.raises(RoleNotAllowed):
-        permissions.require_call(a_caller(role), call)
+        require_call(permissions.MAY_CALL, a_caller(role), call)
 
 
 @pytest.mark.parametrize("role", sorted(USERS))

@@ -2,12 +2,11 @@
 
 from alembic import context
 
-from server.db.tables import SCHEMA, metadata
-
+migrations = context.config.attributes["migrations"]
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
-    version_table_schema=SCHEMA,
+    target_metadata=migrations.metadata,
+    version_table_schema=migrations.schema,
     include_schemas=True,
 )
 with context.begin_transaction():

@@ -1,115 +1,47 @@
-"""The composition root: the only room that knows everybody. It starts in order and stops in reverse order.
-
-Each role imports what it needs when it runs: the relay loads no gRPC, the API no Kafka client.
-"""
+"""A process that serves an API: how each of them starts, becomes ready and stops."""
 
 import asyncio
 import contextlib
 import os
 import signal
 import sys
-import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from server import telemetry
-from server.domain.paging import PageTokens
+from server.app.process import StartError, now, serve_metrics
+from server.domain.callers import CallTable
 from server.settings import Settings
 
 if TYPE_CHECKING:
     from grpc import ServerCredentials
 
     from server.api.boundary import Boundary
-    from server.api.server import ApiServer
+    from server.api.server import ApiServer, Service
     from server.auth.keys import KeySet
     from server.db.database import Database
-    from server.usecases.collaborators import Collaborators
+    from server.db.statement import Statement
 
-TOPIC = "support.ticket-events.v1"
 READY_POLL_SECONDS = 0.2
-RELAY_GRACE_SECONDS = 5.0
 
 _log = structlog.stdlib.get_logger("nibble.app")
 
 
-class StartError(Exception):
-    """The process can't start; the message says why in one line."""
+class Api(NamedTuple):
+    """What one API consists of."""
+
+    database: "Database"
+    may_call: CallTable
+    services: "Sequence[Service]"
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+Compose = Callable[[Settings], Api]
 
 
-def _serve_metrics(settings: Settings) -> None:
-    try:
-        telemetry.serve_metrics(settings.metrics_host, settings.metrics_port)
-    except OSError as error:
-        address = f"{settings.metrics_host}:{settings.metrics_port}"
-        raise StartError(f"can't serve metrics on {address} (METRICS_PORT): {error}") from error
-
-
-def run_migrate(settings: Settings) -> int:
-    """Bring the database up to date; returns the exit code.
-
-    Raises:
-        StartError: the database can't be reached, or refuses a migration.
-    """
-    from sqlalchemy.exc import DBAPIError
-
-    from server.db.migrations import migrate
-
-    try:
-        revision = migrate(settings.database_url)
-    except DBAPIError as error:
-        raise StartError(f"the database (DATABASE_URL) can't be migrated: {error.orig}") from error
-    _log.info("migrated", revision=revision)
-    return 0
-
-
-def run_relay(settings: Settings) -> int:
-    """Relay events until SIGTERM or SIGINT; returns the exit code.
-
-    Raises:
-        StartError: the metrics port is taken.
-    """
-    from server.workers.relay import Relay, RelaySettings
-
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: object) -> None:
-        stop.set()
-        _end_within(RELAY_GRACE_SECONDS)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    _serve_metrics(settings)
-    where = RelaySettings(settings.database_url, settings.kafka_bootstrap_servers, TOPIC)
-    Relay(where, _now, stop).run()
-    _log.info("stopped")
-    return 0
-
-
-def _end_within(seconds: float) -> None:
-    """End the process even where a client blocks: Kafka's while no broker answers, the database's while that is frozen.
-
-    Nothing is lost by that: what was not marked as published is sent again.
-    """
-
-    def end() -> None:
-        _log.warning("ended without waiting for Kafka and the database", grace_seconds=seconds)
-        os._exit(0)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-
-
-def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:
-    """Serve the API until SIGTERM or SIGINT, in this process or in several; returns the exit code.
+def serve(settings: Settings, compose: Compose, *, until_stdin_closes: bool = False) -> int:
+    """Serve the API until SIGTERM or SIGINT; returns the exit code.
 
     Args:
         until_stdin_closes: stop also when standard input ends, which is how a worker notices that its parent is gone.
@@ -117,30 +49,38 @@ def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:
     Raises:
         StartError: a port is taken, or the file of the signing keys can't be read.
     """
-    if settings.api_workers > 1:
-        from server.processes import run_workers
-
-        patience = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds
-        return run_workers(settings.api_workers, settings.grpc_port, settings.metrics_port, patience)
     import uvloop
 
     # gRPC's core writes lines of its own form, to no one's use but its developers'; it reads this when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    _serve_metrics(settings)
-    uvloop.run(_serve_api(settings, until_stdin_closes=until_stdin_closes))
+    serve_metrics(settings)
+    uvloop.run(_serve(settings, compose, until_stdin_closes=until_stdin_closes))
     return 0
 
 
-async def _serve_api(settings: Settings, *, until_stdin_closes: bool) -> None:
+def database(settings: Settings, probe: "Statement") -> "Database":
+    """The database of an API; `probe` works as soon as the schema is in place."""
+    from server.db.database import Database, PoolLimits
+
+    limits = PoolLimits(
+        size=settings.db_pool_size,
+        max_waiting=settings.db_pool_max_waiting,
+        timeout=settings.db_pool_timeout_seconds,
+        statement_timeout=settings.statement_timeout_seconds,
+    )
+    return Database(settings.database_url, limits, probe)
+
+
+async def _serve(settings: Settings, compose: Compose, *, until_stdin_closes: bool) -> None:
     # Several workers write to one log.
     structlog.contextvars.bind_contextvars(port=settings.grpc_port)
     asked = _stop_requests(until_stdin_closes=until_stdin_closes)
     keys = _keys(settings)
-    database = _database(settings)
+    database, may_call, services = compose(settings)
     async with AsyncExitStack() as stack:
         await database.open()
         stack.push_async_callback(database.close)
-        server = _api_server(settings, _collaborators(settings, database), _boundary(settings, keys))
+        server = _server(settings, services, _boundary(settings, keys, may_call))
         await server.start()
         stack.push_async_callback(_stop, server, settings, asked)
         await stack.enter_async_context(_background(keys.keep_fresh()))
@@ -226,47 +166,26 @@ def _keys(settings: Settings) -> "KeySet":
     return keys
 
 
-def _database(settings: Settings) -> "Database":
-    from server.db.database import Database, PoolLimits
-
-    limits = PoolLimits(
-        size=settings.db_pool_size,
-        max_waiting=settings.db_pool_max_waiting,
-        timeout=settings.db_pool_timeout_seconds,
-        statement_timeout=settings.statement_timeout_seconds,
-    )
-    return Database(settings.database_url, limits)
-
-
-def _collaborators(settings: Settings, database: "Database") -> "Collaborators":
-    from uuid_utils.compat import uuid7
-
-    from server.usecases.collaborators import Collaborators
-
-    return Collaborators(
-        db=database,
-        page_tokens=PageTokens(settings.page_token_key),
-        clock=_now,
-        new_id=uuid7,
-        idempotency_key_ttl=timedelta(seconds=settings.idempotency_key_ttl_seconds),
-        reopen_on_comment=settings.reopen_on_comment,
-    )
-
-
-def _boundary(settings: Settings, keys: "KeySet") -> "Boundary":
-    from server.api.boundary import Boundary
+def _boundary(settings: Settings, keys: "KeySet", may_call: CallTable) -> "Boundary":
+    from server.api.boundary import Boundary, Limits
     from server.auth.tokens import TokenVerifier
 
     verifier = TokenVerifier(keys, settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway_seconds)
-    return Boundary(verifier, settings.max_concurrent_calls, settings.default_deadline_seconds)
+    limits = Limits(
+        calls=settings.max_concurrent_calls,
+        default_deadline=settings.default_deadline_seconds,
+        streams=settings.max_concurrent_streams,
+        stream_seconds=settings.max_stream_seconds,
+    )
+    return Boundary(verifier, may_call, limits)
 
 
-def _api_server(settings: Settings, on: "Collaborators", boundary: "Boundary") -> "ApiServer":
+def _server(settings: Settings, services: "Sequence[Service]", boundary: "Boundary") -> "ApiServer":
     from server.api.server import ApiServer, Endpoint
 
     endpoint = Endpoint(settings.grpc_host, settings.grpc_port, settings.max_request_bytes, _credentials(settings))
     try:
-        return ApiServer(on, boundary, endpoint)
+        return ApiServer(services, boundary, endpoint)
     except RuntimeError as error:
         raise StartError(f"can't listen on {endpoint.host}:{endpoint.port} (GRPC_PORT): {error}") from error
 
@@ -278,6 +197,6 @@ def _credentials(settings: Settings) -> "ServerCredentials | None":
         return None
     try:
         files = TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
-        return server_credentials(files, _now)
+        return server_credentials(files, now)
     except UnusableTls as error:
         raise StartError(str(error)) from error

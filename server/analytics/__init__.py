@@ -1,0 +1,1 @@
+"""The Analytics Service: measures support, from the events of its tickets."""

@@ -1,0 +1,82 @@
+"""The support service: its API and its relay."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from server.app import api_process
+from server.app.process import now, serve_metrics, stop_at_signals
+from server.domain.paging import PageTokens
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.db.database import Database
+    from server.usecases.collaborators import Collaborators
+
+RELAY_GRACE_SECONDS = 5.0
+
+_log = structlog.stdlib.get_logger("nibble.app")
+
+
+def run_api(settings: Settings, *, until_stdin_closes: bool) -> int:
+    """Serve the API until SIGTERM or SIGINT, in this process or in several; returns the exit code.
+
+    Raises:
+        StartError: a port is taken, or the file of the signing keys can't be read.
+    """
+    if settings.api_workers > 1:
+        from server.processes import run_workers
+
+        patience = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds
+        return run_workers(settings.api_workers, settings.grpc_port, settings.metrics_port, patience)
+    return api_process.serve(settings, _compose, until_stdin_closes=until_stdin_closes)
+
+
+def run_relay(settings: Settings) -> int:
+    """Relay events until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        StartError: the metrics port is taken.
+    """
+    from server.workers.relay import Relay, RelaySettings
+    from server.workers.topics import TICKET_EVENTS
+
+    stop = stop_at_signals(RELAY_GRACE_SECONDS)
+    serve_metrics(settings)
+    where = RelaySettings(settings.database_url, settings.kafka_bootstrap_servers, TICKET_EVENTS)
+    Relay(where, now, stop).run()
+    _log.info("stopped")
+    return 0
+
+
+def _compose(settings: Settings) -> api_process.Api:
+    from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
+
+    from server.api.comments import CommentServicer
+    from server.api.server import Service
+    from server.api.tickets import TicketServicer
+    from server.db.statements import PROBE
+    from server.domain.permissions import MAY_CALL
+
+    database = api_process.database(settings, PROBE)
+    on = _collaborators(settings, database)
+    tickets = ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"]
+    comments = comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"]
+    services = [Service(tickets, TicketServicer(on).methods()), Service(comments, CommentServicer(on).methods())]
+    return api_process.Api(database, MAY_CALL, services)
+
+
+def _collaborators(settings: Settings, database: "Database") -> "Collaborators":
+    from uuid_utils.compat import uuid7
+
+    from server.usecases.collaborators import Collaborators
+
+    return Collaborators(
+        db=database,
+        page_tokens=PageTokens(settings.page_token_key),
+        clock=now,
+        new_id=uuid7,
+        idempotency_key_ttl=timedelta(seconds=settings.idempotency_key_ttl_seconds),
+        reopen_on_comment=settings.reopen_on_comment,
+    )
