@@ -21,6 +21,14 @@ class Role(StrEnum):
     API = "api"
     RELAY = "relay"
     MIGRATE = "migrate"
+    NOTIFIER = "notifier"
+    NOTIFICATION_API = "notification-api"
+    ANALYST = "analyst"
+    ANALYTICS_API = "analytics-api"
+
+
+APIS = (Role.API, Role.NOTIFICATION_API, Role.ANALYTICS_API)
+KAFKA_CLIENTS = (Role.RELAY, Role.NOTIFIER, Role.ANALYST)
 
 
 class SettingsError(Exception):
@@ -91,19 +99,19 @@ def _setting(
 class Settings:
     """Every setting, named in the environment like the field in upper case. Times are in seconds."""
 
-    database_url: str = _setting(_dsn, needed_by=(Role.API, Role.RELAY, Role.MIGRATE), secret=True)
-    kafka_bootstrap_servers: str = _setting(needed_by=(Role.RELAY,))
+    database_url: str = _setting(_dsn, needed_by=tuple(Role), secret=True)
+    kafka_bootstrap_servers: str = _setting(needed_by=KAFKA_CLIENTS)
     grpc_host: str = _setting(default="127.0.0.1")
     grpc_port: int = _setting(_port, 50_051)
     api_workers: int = _setting(_number(int, 1, 64), 1)
     metrics_host: str = _setting(default="127.0.0.1")
     metrics_port: int = _setting(_number(int, 0, 65_535), 0)
-    jwt_issuer: str = _setting(needed_by=(Role.API,))
-    jwt_audience: str = _setting(needed_by=(Role.API,))
+    jwt_issuer: str = _setting(needed_by=APIS)
+    jwt_audience: str = _setting(needed_by=APIS)
     jwks_file: Path | None = _setting(Path)  # noqa: RUF009 - `field` under another name
     jwks_url: str | None = _setting(_url)
     jwt_leeway_seconds: float = _setting(_number(float, 0, 300), 60.0)
-    page_token_key: bytes = _setting(_secret, needed_by=(Role.API,), secret=True)
+    page_token_key: bytes = _setting(_secret, needed_by=APIS, secret=True)
     log_level: str = _setting(_one_of(*LEVELS), "info")
     log_format: str = _setting(_one_of(*FORMATS), "json")
     idempotency_key_ttl_seconds: float = _setting(_number(float, 1, 31_622_400), 604_800.0)
@@ -154,7 +162,7 @@ def read_settings(role: Role, environ: Mapping[str, str] = os.environ) -> Settin
 
 
 def _contradictions(role: Role, values: Mapping[str, Any]) -> list[str]:
-    if role is Role.API and ("jwks_file" in values) == ("jwks_url" in values):
+    if role in APIS and ("jwks_file" in values) == ("jwks_url" in values):
         return ["JWKS_FILE or JWKS_URL must be set, and not both"]
     return []
 
