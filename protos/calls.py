@@ -41,9 +41,9 @@ def complaints(calls: list[str], permitted: set[str], described: set[str], teste
 
 
 def declared() -> list[str]:
-    """The calls of all services in the protos."""
-    methods = contract.read(generate.image()).methods()
-    return sorted(".".join(name.split(".")[-2:]) for name in methods)
+    """The calls that the services in the protos offer; those that they make themselves are other teams' to look after."""
+    offered = contract.read(generate.image()).offered()
+    return sorted(".".join(name.split(".")[-2:]) for name in offered)
 
 
 def described(document: Mapping[str, Any]) -> set[str]:

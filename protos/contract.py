@@ -15,6 +15,8 @@ from google.protobuf.descriptor_pb2 import (
 from google.protobuf.message import Message
 
 PACKAGES = "nibble."
+CALLED = ("nibble.order.", "nibble.user.")
+"""The packages of other teams: of their services there is here what we call, and we answer none of it."""
 
 Place = tuple[int, ...]
 Element = tuple[str, Place, Message]
@@ -38,6 +40,10 @@ class Contract:
     def methods(self) -> dict[str, MethodDescriptorProto]:
         """The calls of all services by full name."""
         return {name: it for name, it in self.elements.items() if isinstance(it, MethodDescriptorProto)}
+
+    def offered(self) -> dict[str, MethodDescriptorProto]:
+        """The calls that we answer."""
+        return {name: it for name, it in self.methods().items() if not name.startswith(CALLED)}
 
     def messages(self) -> dict[str, DescriptorProto]:
         """The messages, nested ones too."""

@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from nibble.support.v1 import error_reason_pb2
 
 from devstack.envoy_config import Here, localised
+from protos.contract import CALLED
 from server.domain.callers import Role
 from server.settings import Settings
 
@@ -137,7 +138,7 @@ class Call(NamedTuple):
 def calls() -> Iterator[Call]:
     for file in DESCRIPTORS.file:
         for service in file.service:
-            for rpc in service.method:
+            for rpc in service.method if not file.package.startswith(CALLED) else ():
                 rule = rpc.options.Extensions[annotations_pb2.http]
                 method = str(rule.WhichOneof("pattern"))
                 path, request = getattr(rule, method), rpc.input_type.removeprefix(".")

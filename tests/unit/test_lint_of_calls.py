@@ -4,13 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from protos import calls
+from protos import calls, contract, generate
 
 CALL = "TicketService.PraiseTicket"
 
 
 def test_every_call_of_the_protos_is_looked_at() -> None:
     assert set(calls.declared()) == set(calls.PERMITTED)
+
+
+def test_a_call_that_another_team_answers_is_not_looked_at() -> None:
+    assert "nibble.user.v1.UserService.BatchGetUsers" in contract.read(generate.image()).methods()
+    assert "UserService.BatchGetUsers" not in calls.declared()
 
 
 def test_a_whole_call_gives_no_complaint() -> None:
