@@ -41,7 +41,7 @@ def complaints(calls: list[str], permitted: set[str], described: set[str], teste
 
 
 def declared() -> list[str]:
-    """The calls that the services in the protos offer; those that they make themselves are other teams' to look after."""
+    """The calls that the services in the protos offer; other teams look after theirs."""
     offered = contract.read(generate.image()).offered()
     return sorted(".".join(name.split(".")[-2:]) for name in offered)
 

@@ -201,6 +201,12 @@ class NoSigningKeys(DependencyUnavailable):
     template = "the service can't check tokens yet; try again shortly"
 
 
+class UserServiceUnavailable(DependencyUnavailable):
+    """The User Service does not answer, or not as it should; nothing is known about the users who were asked for."""
+
+    template = "the service can't reach the User Service; try again shortly"
+
+
 class DeadlineExceeded(ServiceError):
     """The call did not end within its deadline; whether a write took place is unknown."""
 

@@ -37,6 +37,7 @@ EXAMPLES: list[ServiceError] = [
     errors.Overloaded(),
     errors.DependencyUnavailable(),
     errors.NoSigningKeys(),
+    errors.UserServiceUnavailable(),
     errors.DeadlineExceeded(),
     errors.UnexpectedFailure(request_id="r-1"),
 ]

@@ -43,6 +43,9 @@ DEFAULTS = {
     "max_request_bytes": 1024 * 1024,
     "shutdown_delay_seconds": 3,
     "shutdown_grace_seconds": 10,
+    "user_service_target": None,
+    "user_service_token_file": None,
+    "user_service_timeout_seconds": 2,
     "tls_cert_file": None,
     "tls_key_file": None,
     "tls_client_ca_file": None,
@@ -110,6 +113,7 @@ NUMBERS = {
     "DB_POOL_MAX_WAITING": ["0", "x"],
     "DB_POOL_TIMEOUT_SECONDS": ["0", "nan", "x"],
     "MAX_REQUEST_BYTES": ["0", "1023", "x"],
+    "USER_SERVICE_TIMEOUT_SECONDS": ["0", "nan", "x"],
     "SHUTDOWN_DELAY_SECONDS": ["-1", "nan", "x"],
     "SHUTDOWN_GRACE_SECONDS": ["-1", "nan", "x"],
 }
