@@ -127,7 +127,7 @@ class Settings:
     max_request_bytes: int = _setting(_number(int, 1_024, 104_857_600), 1_048_576)
     shutdown_delay_seconds: float = _setting(_number(float, 0, 600), 3.0)
     shutdown_grace_seconds: float = _setting(_number(float, 0, 600), 10.0)
-    user_service_target: str | None = _setting()
+    user_service_target: str = _setting(needed_by=(Role.NOTIFIER,))
     user_service_token_file: Path | None = _setting(Path)  # noqa: RUF009
     user_service_timeout_seconds: float = _setting(_seconds, 2.0)
     tls_cert_file: Path | None = _setting(Path)  # noqa: RUF009

@@ -27,11 +27,14 @@ def test_failures_in_a_row_open_it_and_a_success_between_them_does_not() -> None
         breaker.failed()
         breaker.succeeded()
     assert breaker.admits()
-    assert not breaker.is_open
-    breaker.failed()
-    breaker.failed()
-    assert breaker.is_open
+    for _ in range(2):
+        breaker.failed()
     assert not breaker.admits()
+
+
+def test_it_says_whether_it_is_open() -> None:
+    assert opened(Clock()).is_open
+    assert not CircuitBreaker(Clock()).is_open
 
 
 def test_after_the_pause_one_caller_tries_and_the_others_do_not() -> None:

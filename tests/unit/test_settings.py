@@ -43,7 +43,6 @@ DEFAULTS = {
     "max_request_bytes": 1024 * 1024,
     "shutdown_delay_seconds": 3,
     "shutdown_grace_seconds": 10,
-    "user_service_target": None,
     "user_service_token_file": None,
     "user_service_timeout_seconds": 2,
     "tls_cert_file": None,
@@ -53,6 +52,7 @@ DEFAULTS = {
     "tls_probe_key_file": None,
 }
 NEEDED = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "JWT_ISSUER", "JWT_AUDIENCE", "JWKS_FILE", "PAGE_TOKEN_KEY"}
+NEEDED |= {"USER_SERVICE_TARGET"}
 
 
 def read(**changes: str) -> Settings:
