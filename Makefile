@@ -24,6 +24,10 @@ run: $(VENV)/run.stamp ## Bring up the whole system on this machine; Ctrl-C stop
 token: $(VENV)/run.stamp ## Print a token for the running stack (ROLE=support_agent [SUB=uuid])
 	@exec $(BIN)/python -m devstack token --role $(ROLE) $(if $(SUB),--sub $(SUB))
 
+.PHONY: mails
+mails: $(VENV)/run.stamp ## Print the mails that the running stack has sent, the newest last
+	@exec $(BIN)/python -m devstack mails
+
 .PHONY: keys
 keys: $(VENV)/run.stamp ## Make the development signing key and key set in RUN_DIR, which docker compose mounts; with TLS=1 certificates too
 	@exec $(BIN)/python -m devstack keys

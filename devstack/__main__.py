@@ -1,4 +1,4 @@
-"""The command line: `run`, `token`, `keys`, `page`, `fetch-jars` and `lock-jars`."""
+"""The command line: `run`, `token`, `keys`, `mails`, `page`, `user-service`, `mail`, `fetch-jars` and `lock-jars`."""
 
 import argparse
 import os
@@ -73,6 +73,32 @@ def keys(arguments: argparse.Namespace) -> None:
         print(tls.ca)
 
 
+def mails(arguments: argparse.Namespace) -> None:
+    """Prints the mails that the stack of RUN_DIR has sent, the newest last."""
+    from devstack.mail import Mails, shown
+
+    caught = Mails(_run_dir(os.environ)).all()
+    print("\n".join(map(shown, caught)) if caught else "no mail so far")
+
+
+def user_service(arguments: argparse.Namespace) -> None:
+    """Stands in for the User Service until SIGTERM."""
+    from asyncio import run
+
+    from devstack import user_service
+
+    run(user_service.run(_run_dir(os.environ), arguments.host, arguments.port))
+
+
+def mail(arguments: argparse.Namespace) -> None:
+    """Catches mail until SIGTERM."""
+    from asyncio import run
+
+    from devstack import mail
+
+    run(mail.run(_run_dir(os.environ), arguments.host, arguments.port))
+
+
 def page(arguments: argparse.Namespace) -> None:
     """Puts the files of the API page together in a folder, for a gateway that runs elsewhere."""
     from threading import Event
@@ -115,6 +141,15 @@ def _parser() -> argparse.ArgumentParser:
     token_parser.add_argument("--sub", metavar="UUID", help="the caller; a new one by default")
     token_parser.set_defaults(command=token)
     commands.add_parser("keys", help="make the development signing key").set_defaults(command=keys)
+    commands.add_parser("mails", help="print the mails that were caught, the newest last").set_defaults(command=mails)
+    for name, help_text, command in (
+        ("user-service", "stand in for the User Service (insecure, for development)", user_service),
+        ("mail", "catch mail (insecure, for development)", mail),
+    ):
+        stand_in = commands.add_parser(name, help=help_text)
+        stand_in.add_argument("--host", default="127.0.0.1")
+        stand_in.add_argument("--port", type=int, required=True)
+        stand_in.set_defaults(command=command)
     page_parser = commands.add_parser("page", help="put the files of the API page together")
     page_parser.add_argument("folder", type=Path)
     page_parser.set_defaults(command=page)

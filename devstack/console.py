@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from devstack.kafka import TICKET_EVENTS
@@ -64,6 +65,7 @@ Metrics   {" ".join(stack.metrics_urls)}
 Database  {stack.dsn}
           {psql}
 Logs      {stack.logs}
+Mails     {_make(stack, "mails")}   (none is sent on)
 Token     {_token(stack, "support_agent")}
 
 A ticket by REST:
@@ -72,16 +74,18 @@ The caller's tickets by gRPC:
   {_grpcurl(stack)}
 The events of all tickets, until Ctrl-C:
   {_events(stack)}
-
+{_notifications(stack)}{_report(stack)}
 Ctrl-C stops everything.
 """
 
 
 def _token(stack: Stack, role: str) -> str:
-    words = ["make", "-s", "token", f"ROLE={role}"]
-    if stack.run_dir != CHECKOUT / ".run":
-        words.append(f"RUN_DIR={stack.run_dir}")
-    return shlex.join(words)
+    return _make(stack, "token", f"ROLE={role}")
+
+
+def _make(stack: Stack, *words: str) -> str:
+    where = [] if stack.run_dir == CHECKOUT / ".run" else [f"RUN_DIR={stack.run_dir}"]
+    return shlex.join(["make", "-s", *words, *where])
 
 
 def _curl(stack: Stack) -> str:
@@ -91,6 +95,26 @@ def _curl(stack: Stack) -> str:
         f"""-H "Authorization: Bearer $({_caller_token(stack)})" """
         f"""-H 'Content-Type: application/json' -d '{body}'"""
     )
+
+
+def _notifications(stack: Stack) -> str:
+    if not stack.has("notification-api"):
+        return ""
+    return f"What the caller was told:\n  {_curl_get(stack, 'notifications', _caller_token(stack))}\n"
+
+
+def _report(stack: Stack) -> str:
+    if not stack.has("analytics-api"):
+        return ""
+    today = datetime.now(UTC).date()
+    days = f"start_time={today - timedelta(days=6)}T00:00:00Z&end_time={today + timedelta(days=1)}T00:00:00Z"
+    path = f"reports/support?{days}"
+    return f"How support has done this week:\n  {_curl_get(stack, path, _token(stack, 'support_supervisor'))}\n"
+
+
+def _curl_get(stack: Stack, path: str, token: str) -> str:
+    url = f"{stack.gateway_url}/api/v1/{path}"
+    return f"""curl -sS {_for_curl(stack)}'{url}' -H "Authorization: Bearer $({token})\""""
 
 
 def _for_curl(stack: Stack) -> str:

@@ -15,8 +15,8 @@ from devstack.ports import LOOPBACK
 Node = Any
 """What YAML holds: a mapping, a list, or a scalar."""
 
-API_HOST = "api"
-"""The cluster of the API workers, and their host name in production."""
+HOSTS = ("api", "notification-api", "analytics-api")
+"""Who answers gRPC, by their host names in production."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Here:
     gateway_port: int
     admin_port: int
     jwks_port: int
-    api_ports: Sequence[int]
+    endpoints: Mapping[str, Sequence[int]]
+    """The ports of each cluster that answers gRPC, by its name."""
     jwks_file: Path
     descriptors: Path
     page: Path
@@ -52,14 +53,15 @@ class Here:
 
 
 def localised(production: Node, here: Here) -> Node:
-    """A copy of the production configuration for this machine, with one `api` endpoint per worker.
+    """A copy of the production configuration for this machine, with one endpoint of a cluster per port.
 
     StackError when an address or path that must be swapped is missing, or one that is not known is there.
     """
     swap = _Swap(here)
     config = swap.applied_to(production)
     swap.insist_on_completeness()
-    _spread_over_workers(config, here.api_ports)
+    for cluster, ports in here.endpoints.items():
+        _spread_over_workers(config, cluster, ports)
     _let_in_pages_of(config, here.cors_origins)
     return config
 
@@ -98,7 +100,7 @@ class _Swap:
 
     def _address(self, node: Node) -> Node:
         host, port = node["address"], node["port_value"]
-        if host == API_HOST:
+        if host in HOSTS:
             return node
         if (host, port) not in self._ports:
             raise StackError(f"envoy.yaml has the address {host}:{port}, which the devstack does not know")
@@ -112,9 +114,9 @@ class _Swap:
         return str(self._paths[path])
 
 
-def _spread_over_workers(config: Node, ports: Sequence[int]) -> None:
+def _spread_over_workers(config: Node, cluster: str, ports: Sequence[int]) -> None:
     """Puts one endpoint per port in the place of the cluster's own; they differ from the first by their address."""
-    endpoints = _api_endpoints(config)
+    endpoints = _endpoints(config, cluster)
     model = endpoints[0]
     endpoints[:] = [_at(model, port) for port in ports]
 
@@ -142,10 +144,10 @@ def _under(node: Node, key: str) -> Iterator[Node]:
         yield from _under(child, key)
 
 
-def _api_endpoints(config: Node) -> Node:
+def _endpoints(config: Node, name: str) -> Node:
     try:
-        (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == API_HOST)
+        (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == name)
         (locality,) = cluster["load_assignment"]["endpoints"]
         return locality["lb_endpoints"]
     except (KeyError, TypeError, ValueError):
-        raise StackError(f"envoy.yaml no longer has the cluster {API_HOST!r} with one list of endpoints") from None
+        raise StackError(f"envoy.yaml no longer has the cluster {name!r} with one list of endpoints") from None

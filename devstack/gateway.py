@@ -12,7 +12,7 @@ from devstack.api_page import ApiPage
 from devstack.envoy_config import Here, localised, moved
 from devstack.errors import StackError
 from devstack.part import CHECKOUT, Program, Say
-from devstack.ports import Ports, free_port
+from devstack.ports import BEHIND_THE_API, Ports, free_port
 from devstack.service import http_status
 from devstack.tls import Tls
 
@@ -59,7 +59,11 @@ class Gateway:
             gateway_port=ports.gateway,
             admin_port=free_port(),
             jwks_port=free_port(),
-            api_ports=[ports.grpc + i for i in range(workers)],
+            endpoints={
+                "api": [ports.grpc + i for i in range(workers)],
+                "notification": [ports.grpc_of("notification-api", workers)],
+                "analytics": [ports.grpc_of("analytics-api", workers)],
+            },
             jwks_file=jwks_file,
             descriptors=CHECKOUT / "generated" / "nibble.binpb",
             page=self._page.folder,
@@ -81,7 +85,7 @@ class Gateway:
             ],
             prepare=self._prepare,
             is_ready=lambda: http_status(self._port, "/healthz", self._tls) == 200,
-            needs=["api"],
+            needs=["api", *BEHIND_THE_API],
         )
 
     def _prepare(self, say: Say) -> None:

@@ -12,14 +12,22 @@ from devstack.errors import StackError
 LOOPBACK = "127.0.0.1"
 # Below the range that Linux hands to outgoing connections, so that none of those takes a port between choice and use.
 _CHOICE = range(10_000, 32_000)
+# Chosen already in this process, perhaps for something that does not listen yet.
+_chosen: set[int] = set()
+
+BEHIND_THE_API = ("notification-api", "analytics-api")
+"""The parts that answer gRPC on the ports after those of the API workers, in this order."""
+
+MEASURED_AFTER_THE_API = ("relay", "notifier", "notification-api", "analyst", "analytics-api")
+"""The parts that serve metrics on the ports after those of the API workers, in this order."""
 
 
 @dataclass(frozen=True)
 class Ports:
     """Where one stack listens.
 
-    `grpc` is the first of one port per API worker; `metrics` is the first of one port per API worker and one for the
-    relay.
+    `grpc` is the first of one port per API worker and one for each of BEHIND_THE_API; `metrics` is the first of one per
+    API worker and one for each of MEASURED_AFTER_THE_API. They stay free when such a part is left out.
     """
 
     gateway: int = 8080
@@ -40,8 +48,17 @@ class Ports:
     @classmethod
     def free(cls, workers: int = 1) -> Self:
         """Picks ports on which nothing listens now."""
-        first = _free_block(3 + 2 * workers)
-        return cls(gateway=first, kafka=first + 1, grpc=first + 2, metrics=first + 2 + workers)
+        grpc, metrics = workers + len(BEHIND_THE_API), workers + len(MEASURED_AFTER_THE_API)
+        first = _free_block(2 + grpc + metrics)
+        return cls(gateway=first, kafka=first + 1, grpc=first + 2, metrics=first + 2 + grpc)
+
+    def grpc_of(self, part: str, workers: int) -> int:
+        """Where one of BEHIND_THE_API answers gRPC, beside so many API workers."""
+        return self.grpc + workers + BEHIND_THE_API.index(part)
+
+    def metrics_of(self, part: str, workers: int) -> int:
+        """Where one of MEASURED_AFTER_THE_API serves its metrics, beside so many API workers."""
+        return self.metrics + workers + MEASURED_AFTER_THE_API.index(part)
 
     def claims(self, workers: int, parts: Collection[str]) -> Iterator[tuple[str, int]]:
         """Every port that those parts listen on, with the setting that it comes from."""
@@ -51,10 +68,14 @@ class Ports:
             yield "KAFKA_PORT", self.kafka
         if "api" in parts:
             for i in range(workers):
-                yield _offset("GRPC_PORT", i), self.grpc + i
-                yield _offset("METRICS_PORT", i), self.metrics + i
-        if "relay" in parts:
-            yield _offset("METRICS_PORT", workers), self.metrics + workers
+                yield _claim("GRPC_PORT", self.grpc, self.grpc + i)
+                yield _claim("METRICS_PORT", self.metrics, self.metrics + i)
+        for part in BEHIND_THE_API:
+            if part in parts:
+                yield _claim("GRPC_PORT", self.grpc, self.grpc_of(part, workers))
+        for part in MEASURED_AFTER_THE_API:
+            if part in parts:
+                yield _claim("METRICS_PORT", self.metrics, self.metrics_of(part, workers))
 
     def check(self, workers: int, parts: Collection[str]) -> None:
         """StackError, naming port and setting, unless every claim is a different port that is free."""
@@ -68,7 +89,7 @@ class Ports:
 
 
 def free_port() -> int:
-    """A port on which nothing listens now."""
+    """A port on which nothing listens now, and that nobody else in this process was given."""
     return _free_block(1)
 
 
@@ -81,8 +102,8 @@ def accepts(port: int) -> bool:
         return False
 
 
-def _offset(setting: str, offset: int) -> str:
-    return f"{setting} + {offset}" if offset else setting
+def _claim(setting: str, first: int, port: int) -> tuple[str, int]:
+    return f"{setting} + {port - first}" if port > first else setting, port
 
 
 def _port_number(env: Mapping[str, str], setting: str, default: int) -> int:
@@ -119,6 +140,8 @@ def _is_free(port: int) -> bool:
 def _free_block(size: int) -> int:
     for _ in range(200):
         first = random.choice(_CHOICE)  # noqa: S311 - chance only keeps stacks apart
-        if all(_is_free(port) for port in range(first, first + size)):
+        block = range(first, first + size)
+        if _chosen.isdisjoint(block) and all(map(_is_free, block)):
+            _chosen.update(block)
             return first
     raise StackError(f"found no {size} free ports in a row between {_CHOICE.start} and {_CHOICE.stop}")

@@ -5,15 +5,18 @@ import sys
 from collections.abc import Mapping
 
 from devstack.part import CHECKOUT, Program
-from devstack.ports import LOOPBACK, Ports
+from devstack.ports import BEHIND_THE_API, LOOPBACK, Ports
 from devstack.tls import Tls
 from server import health
 
+AWAITED = ("notifier", "notification-api", "analyst", "analytics-api")
+"""The roles that the service does not have yet. Stacks leave them out; whoever adds one takes it away here."""
+
 
 def programs(env: Mapping[str, str], ports: Ports, workers: int, tls: Tls | None = None) -> list[Program]:
-    """The migrations, the API and the relay, with the environment that they read their settings from.
+    """One for each role, with the environment that it reads its settings from.
 
-    `tls`: how to ask the API whether it serves, where it speaks TLS.
+    `tls`: how to ask those that answer gRPC whether they serve, where they speak TLS.
     """
     return [
         Program("migrate", [*_SERVER, "migrate"], env=env, needs=["postgres"], one_shot=True),
@@ -25,15 +28,36 @@ def programs(env: Mapping[str, str], ports: Ports, workers: int, tls: Tls | None
             needs=["migrate"],
             drains=True,
         ),
-        Program(
-            "relay",
-            [*_SERVER, "relay"],
-            is_ready=lambda: http_status(ports.metrics + workers, "/metrics") == 200,
-            env={**env, "METRICS_PORT": str(ports.metrics + workers)},
-            needs=["migrate", "kafka"],
-            drains=True,
+        *(_worker(name, env, ports.metrics_of(name, workers)) for name in ("relay", "notifier", "analyst")),
+        *(
+            _another_api(name, env, ports.grpc_of(name, workers), ports.metrics_of(name, workers), tls)
+            for name in BEHIND_THE_API
         ),
     ]
+
+
+def _worker(name: str, env: Mapping[str, str], metrics_port: int) -> Program:
+    """A role that lives on PostgreSQL and Kafka; it is at work once it tells its numbers."""
+    return Program(
+        name,
+        [*_SERVER, name],
+        is_ready=lambda: http_status(metrics_port, "/metrics") == 200,
+        env={**env, "METRICS_PORT": str(metrics_port)},
+        needs=["migrate", "kafka"],
+        drains=True,
+    )
+
+
+def _another_api(name: str, env: Mapping[str, str], port: int, metrics_port: int, tls: Tls | None) -> Program:
+    """A role that answers gRPC in one process."""
+    return Program(
+        name,
+        [*_SERVER, name],
+        is_ready=lambda: is_serving(port, tls),
+        env={**env, "API_WORKERS": "1", "GRPC_PORT": str(port), "METRICS_PORT": str(metrics_port)},
+        needs=["migrate"],
+        drains=True,
+    )
 
 
 def python_path(present: str | None) -> str:

@@ -12,17 +12,25 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from devstack import orphans, service
+from devstack.control import Control
 from devstack.errors import StackError, StackStopped
 from devstack.gateway import CORS_ORIGINS, Gateway
 from devstack.identity import AUDIENCE, ISSUER, InsecureDevelopmentIdentity, hide_from_git, secret
 from devstack.kafka import Kafka
+from devstack.mail import Mails
 from devstack.part import Part, Program, Say
-from devstack.ports import LOOPBACK, Ports
+from devstack.ports import LOOPBACK, MEASURED_AFTER_THE_API, Ports
 from devstack.postgres import DATABASE, Postgres
+from devstack.stand_ins import MailStandIn, UserServiceStandIn
 from devstack.tls import Tls
 from devstack.watch import Watch
 
-PARTS = ("postgres", "kafka", "migrate", "api", "relay", "gateway")
+_ORDER = (
+    *("postgres", "kafka", "user-service", "mail"),
+    *("migrate", "api", "relay", "notifier", "notification-api", "analyst", "analytics-api"),
+    "gateway",
+)
+PARTS = tuple(part for part in _ORDER if part not in service.AWAITED)
 """Every part, each after those that it needs."""
 
 STOP_WITHIN_SECONDS = (8.0, 10.0, 13.0)
@@ -31,12 +39,16 @@ STOP_WITHIN_SECONDS = (8.0, 10.0, 13.0)
 _POLL_SECONDS = 0.1
 
 
+def _metrics_url(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}/metrics"
+
+
 def _quiet(line: str) -> None:
     """Says nothing."""
 
 
 class Stack:
-    """PostgreSQL, Kafka, Envoy and the service's processes on loopback, with all state in `run_dir`.
+    """PostgreSQL, Kafka, Envoy, two stand-ins and the service's processes on loopback, with all state in `run_dir`.
 
     A context manager that starts the stack and stops it. `env` overrides what the service reads from its environment;
     `parts` leaves parts out. With `durable=False` a power cut may destroy the data, which suits tests. `tls` makes the
@@ -71,6 +83,8 @@ class Stack:
         self._forks = ThreadPoolExecutor(1, "devstack-forks")
         self.postgres = Postgres(self.run_dir, durable=durable)
         self._kafka = Kafka(self.run_dir, ports.kafka, self._stopping)
+        self._user_service = UserServiceStandIn(self.run_dir)
+        self._mail = MailStandIn(self.run_dir)
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,8 +127,33 @@ class Stack:
 
     @property
     def metrics_urls(self) -> list[str]:
-        """The Prometheus text of every API worker, and of the relay last."""
-        return [f"http://{LOOPBACK}:{self.ports.metrics + i}/metrics" for i in range(self.workers + 1)]
+        """The Prometheus text of every API worker, then of the other parts that this stack has."""
+        ports = [self.ports.metrics + i for i in range(self.workers)] if self.has("api") else []
+        ports += [self.ports.metrics_of(part, self.workers) for part in MEASURED_AFTER_THE_API if self.has(part)]
+        return [_metrics_url(port) for port in ports]
+
+    def metrics_url(self, part: str) -> str:
+        """The Prometheus text of a part other than the API."""
+        return _metrics_url(self.ports.metrics_of(part, self.workers))
+
+    def grpc_target_of(self, part: str) -> str:
+        """HOST:PORT of a part other than the API that answers gRPC."""
+        return f"{LOOPBACK}:{self.ports.grpc_of(part, self.workers)}"
+
+    @property
+    def user_service(self) -> Control:
+        """Tells the User Service's stand-in what to do; see user_service.py."""
+        return self._user_service.control
+
+    @property
+    def mail(self) -> Control:
+        """Tells the mail catcher what to do; see mail.py."""
+        return self._mail.control
+
+    @property
+    def mails(self) -> Mails:
+        """What the mail catcher has taken."""
+        return self._mail.mails
 
     @property
     def kafka_bootstrap(self) -> str:
@@ -155,6 +194,9 @@ class Stack:
             "JWT_AUDIENCE": AUDIENCE,
             "JWKS_FILE": str(identity / "jwks.json"),
             "PAGE_TOKEN_KEY": secret(identity / "page-token-key"),
+            "USER_SERVICE_TARGET": self._user_service.target,
+            "SMTP_HOST": LOOPBACK,
+            "SMTP_PORT": str(self._mail.port),
             "LOG_FORMAT": "json",
             # Within the time that the whole stack takes to stop.
             # Ctrl-C stops the gateway too: no caller is left to be spared a refusal.
@@ -163,6 +205,10 @@ class Stack:
             **(self.tls.service_env() if self.tls else {}),
             **self._env,
         }
+
+    def has(self, name: str) -> bool:
+        """Whether that part is not left out."""
+        return name in self._wanted
 
     def part(self, name: str) -> Part:
         """One part of the stack that has been started; KeyError for one that was left out."""
@@ -230,10 +276,12 @@ class Stack:
         programs = [
             self.postgres.program(),
             self._kafka.program(),
+            self._user_service.program(),
+            self._mail.program(),
             *service.programs(self.service_env(), self.ports, self.workers, self.tls),
             self._gateway(identity.jwks_file).program(),
         ]
-        return [program for program in programs if program.name in self._wanted]
+        return sorted((it for it in programs if self.has(it.name)), key=lambda it: self._wanted.index(it.name))
 
     def _gateway(self, jwks_file: Path) -> Gateway:
         where = (self.run_dir, self.ports, self.workers, jwks_file)

@@ -16,8 +16,9 @@ from devstack.errors import StackError
 from devstack.identity import write_private
 from server.tls import Peer
 
-SERVER_NAMES = ("api", "localhost", "127.0.0.1", "::1")
-"""Whom the server's certificate is for. The first is the name that Envoy insists on, the rest is for people."""
+FOR_PEOPLE = ("localhost", "127.0.0.1", "::1")
+SERVER_NAMES = ("api", "notification-api", "analytics-api", *FOR_PEOPLE)
+"""Whom the server's certificate is for: those names of our servers that Envoy insists on, and what people call."""
 
 LIFETIME = timedelta(days=90)
 RENEWED_BEFORE_END = timedelta(days=14)
@@ -87,7 +88,7 @@ class Tls:
     def peer(self) -> Peer:
         """For a gRPC client, likewise."""
         certificate, key = (path.read_bytes() for path in self.client)
-        return Peer(grpc.ssl_channel_credentials(self.ca.read_bytes(), key, certificate), SERVER_NAMES[1])
+        return Peer(grpc.ssl_channel_credentials(self.ca.read_bytes(), key, certificate), FOR_PEOPLE[0])
 
     def curl_options(self) -> str:
         """What curl needs to be told to call Envoy."""
@@ -104,7 +105,10 @@ class Tls:
             certificates = [x509.load_pem_x509_certificate(pem) for pem in contents if b"PRIVATE KEY" not in pem]
         except (FileNotFoundError, ValueError):
             return False
-        return len(certificates) == len(self.files) - 2 and all(c.not_valid_after_utc > then for c in certificates)
+        if len(certificates) != len(self.files) - 2 or any(c.not_valid_after_utc <= then for c in certificates):
+            return False
+        # One from before the names were what they are now is no good either.
+        return set(SERVER_NAMES) <= set(_names(certificates[0]))
 
     def _make(self, now: datetime) -> None:
         authority = trustme.CA(organization_name="devstack, throw-away")
@@ -115,6 +119,14 @@ class Tls:
         _write(self.client, authority.issue_cert("client.devstack", not_after=end))
         for path in (self.client_ca, self.ca):
             write_private(path, authority.cert_pem.bytes())
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names]
 
 
 def _write(pair: tuple[Path, Path], leaf: trustme.LeafCert) -> None:

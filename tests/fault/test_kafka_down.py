@@ -14,7 +14,7 @@ CREATES = 150
 
 def backlog(stage: Stage) -> float:
     """How many unsent events the relay's metrics tell of."""
-    text = httpx.get(stage.stack.metrics_urls[-1], trust_env=False).text
+    text = httpx.get(stage.stack.metrics_url("relay"), trust_env=False).text
     (line,) = (line for line in text.splitlines() if line.startswith("nibble_relay_backlog_events "))
     return float(line.split()[1])
 

@@ -26,10 +26,10 @@ from devstack import orphans, watch
 from devstack.errors import StackError
 from devstack.part import CHECKOUT, Part, Program
 from devstack.ports import Ports
-from devstack.stack import Stack
+from devstack.stack import PARTS, Stack
 from tests.stack_folder import stack_folder
 
-SUPERVISED = ("postgres", "kafka", "api", "relay", "gateway")
+SUPERVISED = tuple(part for part in PARTS if part != "migrate")
 WORKERS = 2
 SLOWLY = 60
 """Seconds that anything may take on a machine that is busy with other things; no test waits longer than it must."""

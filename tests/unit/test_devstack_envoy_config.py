@@ -17,7 +17,7 @@ HERE = Here(
     gateway_port=1001,
     admin_port=1002,
     jwks_port=1003,
-    api_ports=[2001, 2002, 2003],
+    endpoints={"api": [2001, 2002, 2003], "notification": [3001], "analytics": [4001]},
     jwks_file=Path("/run-dir/identity/jwks.json"),
     descriptors=Path("/checkout/generated/nibble.binpb"),
     page=Path("/run-dir/gateway/docs"),
@@ -40,8 +40,8 @@ def leaves(node: Node, path: tuple[object, ...] = ()) -> Iterator[tuple[tuple[ob
         yield from leaves(child, (*path, key))
 
 
-def api_endpoints(config: Node) -> list[Node]:
-    (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == "api")
+def endpoints_of(config: Node, name: str) -> list[Node]:
+    (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == name)
     endpoints: list[Node] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     return endpoints
 
@@ -58,7 +58,8 @@ def cors_policy(config: Node) -> Node:
 
 def without_endpoints_and_origins(config: Node) -> dict[tuple[object, ...], object]:
     copy = deepcopy(config)
-    api_endpoints(copy).clear()
+    for name in HERE.endpoints:
+        endpoints_of(copy, name).clear()
     cors_policy(copy)["allow_origin_string_match"].clear()
     return dict(leaves(copy))
 
@@ -79,7 +80,7 @@ def test_everything_listens_on_loopback_and_speaks_to_loopback(production: Node)
     addresses = {value for path, value in found.items() if path[-2:] == ("socket_address", "address")}
     ports = {value for path, value in found.items() if path[-2:] == ("socket_address", "port_value")}
     assert addresses == {"127.0.0.1"}
-    assert ports == {1001, 1002, 1003, 2001, 2002, 2003}
+    assert ports == {1001, 1002, 1003, 2001, 2002, 2003, 3001, 4001}
 
 
 def test_no_path_of_the_container_is_left(production: Node) -> None:
@@ -88,10 +89,11 @@ def test_no_path_of_the_container_is_left(production: Node) -> None:
     assert not any(value.startswith("/etc/") for value in values)
 
 
-def test_each_worker_is_an_endpoint_like_the_first_in_production(production: Node) -> None:
-    model = deepcopy(api_endpoints(production)[0])
-    endpoints = api_endpoints(localised(production, HERE))
-    for endpoint, port in zip(endpoints, HERE.api_ports, strict=True):
+@pytest.mark.parametrize("name", HERE.endpoints)
+def test_each_process_is_an_endpoint_like_the_first_in_production(production: Node, name: str) -> None:
+    model = deepcopy(endpoints_of(production, name)[0])
+    endpoints = endpoints_of(localised(production, HERE), name)
+    for endpoint, port in zip(endpoints, HERE.endpoints[name], strict=True):
         model["endpoint"]["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
         assert endpoint == model
 
@@ -125,6 +127,8 @@ def test_the_production_configuration_itself_is_left_alone(production: Node) -> 
         ("port_value: 9901", "port_value: 9902", "address 127.0.0.1:9902"),
         ("/etc/envoy/jwks", "relative", "no longer has /etc/envoy/jwks"),
         ("- name: api", "- name: backend", "no longer has the cluster 'api'"),
+        ("- name: analytics", "- name: figures", "no longer has the cluster 'analytics'"),
+        ("address: notification-api", "address: inbox", "address inbox:50051"),
         ("envoy.filters.http.cors:", "envoy.filters.http.corps:", "no longer has a policy for envoy.filters.http.cors"),
     ],
 )

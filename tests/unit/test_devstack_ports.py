@@ -6,9 +6,9 @@ from contextlib import closing
 import pytest
 
 from devstack.errors import StackError
-from devstack.ports import Ports
+from devstack.ports import MEASURED_AFTER_THE_API, Ports, free_port
 
-PARTS = ("postgres", "kafka", "migrate", "api", "relay", "gateway")
+PARTS = ("postgres", "kafka", "migrate", "api", *MEASURED_AFTER_THE_API, "gateway")
 
 
 def test_unset_and_empty_settings_mean_the_usual_ports() -> None:
@@ -26,17 +26,36 @@ def test_what_is_no_port_number_is_refused_by_name(text: str) -> None:
         Ports.from_env({"GRPC_PORT": text})
 
 
-def test_every_worker_has_its_ports_and_the_relay_the_last_one() -> None:
+def test_every_worker_has_its_ports_and_the_other_parts_follow() -> None:
     claims = dict(Ports().claims(2, PARTS))
     assert claims == {
         "GATEWAY_PORT": 8080,
         "KAFKA_PORT": 9092,
         "GRPC_PORT": 50051,
         "GRPC_PORT + 1": 50052,
+        "GRPC_PORT + 2": Ports().grpc_of("notification-api", 2),
+        "GRPC_PORT + 3": Ports().grpc_of("analytics-api", 2),
         "METRICS_PORT": 9464,
         "METRICS_PORT + 1": 9465,
-        "METRICS_PORT + 2": 9466,
+        "METRICS_PORT + 2": Ports().metrics_of("relay", 2),
+        "METRICS_PORT + 3": Ports().metrics_of("notifier", 2),
+        "METRICS_PORT + 4": Ports().metrics_of("notification-api", 2),
+        "METRICS_PORT + 5": Ports().metrics_of("analyst", 2),
+        "METRICS_PORT + 6": Ports().metrics_of("analytics-api", 2),
     }
+    assert claims["GRPC_PORT + 3"] == 50054
+    assert claims["METRICS_PORT + 6"] == 9470
+
+
+def test_a_part_keeps_its_ports_when_others_are_left_out() -> None:
+    claims = dict(Ports().claims(1, ["api", "analytics-api"]))
+    assert claims == {"GRPC_PORT": 50051, "GRPC_PORT + 2": 50053, "METRICS_PORT": 9464, "METRICS_PORT + 5": 9469}
+
+
+def test_the_readme_s_second_checkout_takes_no_port_of_the_first() -> None:
+    second = {"GATEWAY_PORT": "8081", "GRPC_PORT": "50061", "KAFKA_PORT": "9093", "METRICS_PORT": "9474"}
+    first = {port for _, port in Ports.from_env({}).claims(4, PARTS)}
+    assert first.isdisjoint(port for _, port in Ports.from_env(second).claims(4, PARTS))
 
 
 def test_a_part_that_is_left_out_claims_no_port() -> None:
@@ -59,3 +78,9 @@ def test_a_port_with_a_listener_is_refused_by_number_and_setting() -> None:
 
 def test_free_ports_do_not_overlap() -> None:
     Ports.free(workers=8).check(8, PARTS)
+
+
+def test_no_port_is_handed_out_twice() -> None:
+    blocks = [Ports.free(workers=2) for _ in range(50)]
+    ports = [port for block in blocks for _, port in block.claims(2, PARTS)] + [free_port() for _ in range(200)]
+    assert len(ports) == len(set(ports))

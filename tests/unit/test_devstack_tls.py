@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 
 from devstack.errors import StackError
-from devstack.tls import LIFETIME, RENEWED_BEFORE_END, Tls
+from devstack.tls import LIFETIME, RENEWED_BEFORE_END, SERVER_NAMES, Tls
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -60,6 +60,13 @@ def test_they_are_made_anew_before_they_end(tls: Tls) -> None:
     tls.provide(later)
     assert not set(before.values()) & set(contents(tls).values())
     assert x509.load_pem_x509_certificate(tls.server[0].read_bytes()).not_valid_after_utc == later + LIFETIME
+
+
+def test_those_from_before_a_server_had_its_name_are_made_anew(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(tls)
+    monkeypatch.setattr("devstack.tls.SERVER_NAMES", (*SERVER_NAMES, "another-api"))
+    tls.provide(NOW)
+    assert not set(before.values()) & set(contents(tls).values())
 
 
 @pytest.mark.parametrize("which", range(6))

@@ -134,6 +134,14 @@ class Call(NamedTuple):
     def is_read(self) -> bool:
         return self.method == "GET"
 
+    @property
+    def cluster(self) -> str:
+        return CLUSTERS_OF[self.service.rpartition(".")[0]]
+
+    @property
+    def is_stream(self) -> bool:
+        return self.name.startswith("Stream")
+
 
 def calls() -> Iterator[Call]:
     for file in DESCRIPTORS.file:
@@ -146,6 +154,7 @@ def calls() -> Iterator[Call]:
 
 
 CALLS = list(calls())
+CLUSTERS_OF = {"nibble.support.v1": "api", "nibble.notification.v1": "notification", "nibble.analytics.v1": "analytics"}
 every_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 
 
@@ -153,13 +162,13 @@ every_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_every_binding_has_a_route_that_transcodes(call: Call) -> None:
     route = route_of(call.method, call.path.format(ticket_id=TICKET_ID), "" if call.is_read else "application/json")
     assert transcodes(route)
-    assert route["route"]["cluster"] == "api"
+    assert route["route"]["cluster"] == call.cluster
 
 
 @every_call
 def test_every_rpc_passes_through_untouched(call: Call) -> None:
     route = route_of("POST", f"/{call.service}/{call.name}", "application/grpc")
-    assert route["route"]["cluster"] == "api"
+    assert route["route"]["cluster"] == call.cluster
     assert not transcodes(route)
 
 
@@ -169,6 +178,15 @@ def test_a_write_is_retried_only_where_no_worker_can_have_seen_it(call: Call) ->
     grpc = route_of("POST", f"/{call.service}/{call.name}", "application/grpc")
     assert retry_kinds(rest) == retry_kinds(grpc)
     assert call.is_read or retry_kinds(rest) <= SAFE_FOR_WRITES
+
+
+@every_call
+def test_a_call_has_a_deadline_and_a_stream_has_none_but_must_give_signs_of_life(call: Call) -> None:
+    route = route_of("POST", f"/{call.service}/{call.name}", "application/grpc")["route"]
+    assert ("max_stream_duration" in route) != call.is_stream
+    assert (route.get("timeout") == "0s") == call.is_stream
+    if call.is_stream:
+        assert 20 < int(route["idle_timeout"].removesuffix("s")) <= 60
 
 
 @every_call
@@ -429,17 +447,38 @@ def test_both_doors_give_the_same_reasons_for_what_both_can_meet() -> None:
     assert by_rest - by_grpc == {"UNKNOWN_PATH", "METHOD_NOT_ALLOWED", "UNSUPPORTED_MEDIA_TYPE"}
 
 
-# --- the workers ---
+# --- the servers ---
+
+every_server = pytest.mark.parametrize("name", CLUSTERS_OF.values())
 
 
-def test_a_dead_worker_is_noticed_even_before_the_first_call() -> None:
-    (check,) = named(CLUSTERS, "api")["health_checks"]
+@every_server
+def test_a_dead_server_is_noticed_even_before_the_first_call(name: str) -> None:
+    (check,) = named(CLUSTERS, name)["health_checks"]
     assert "grpc_health_check" in check
     assert check["no_traffic_interval"] == check["interval"]
 
 
-def test_healthz_asks_for_one_healthy_worker() -> None:
+@every_server
+def test_servers_differ_in_nothing_but_their_addresses_and_how_many_calls_they_take(name: str) -> None:
+    def alike(cluster: Node) -> Node:
+        rest = {key: value for key, value in cluster.items() if key not in {"name", "load_assignment"}}
+        (limits,) = cluster["circuit_breakers"]["thresholds"]
+        return {**rest, "circuit_breakers": {key: value for key, value in limits.items() if key != "max_requests"}}
+
+    assert alike(named(CLUSTERS, name)) == alike(named(CLUSTERS, "api"))
+    assert named(CLUSTERS, name)["load_assignment"]["cluster_name"] == name
+
+
+def test_the_inbox_takes_as_many_streams_as_a_process_beside_its_calls() -> None:
+    (limits,) = named(CLUSTERS, "notification")["circuit_breakers"]["thresholds"]
+    settings = Settings()
+    assert limits["max_requests"] >= settings.max_concurrent_streams + settings.max_concurrent_calls
+
+
+def test_healthz_asks_for_one_healthy_worker_and_for_no_other_server() -> None:
     check = http_filter("health_check")
+    assert check["cluster_min_healthy_percentages"].keys() == {"api"}
     assert check["headers"] == [{"name": ":path", "string_match": {"exact": "/healthz"}}]
     assert 0 < check["cluster_min_healthy_percentages"]["api"]["value"] <= 100 / len(worker_ports())
 
@@ -462,7 +501,7 @@ def test_envoy_accepts_the_configuration(tmp_path: Path) -> None:
         gateway_port=8080,
         admin_port=9901,
         jwks_port=8081,
-        api_ports=worker_ports(),
+        endpoints={"api": worker_ports(), "notification": [50053], "analytics": [50054]},
         jwks_file=tmp_path / "jwks.json",
         descriptors=CHECKOUT / "generated/nibble.binpb",
         page=tmp_path,

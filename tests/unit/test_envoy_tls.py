@@ -1,4 +1,4 @@
-"""The configurations of Envoy for TLS: envoy.yaml and two sockets, nothing else."""
+"""The configurations of Envoy for TLS: envoy.yaml and a socket for each side of each connection, nothing else."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -9,6 +9,7 @@ import yaml
 
 from devstack.envoy_config import Here, localised, moved
 from devstack.gateway import MUTUAL_TLS_CONFIG, PRODUCTION_CONFIG, SECRETS, TLS_CONFIG
+from devstack.tls import SERVER_NAMES
 from protos import envoy_tls
 
 Node = Any
@@ -27,24 +28,45 @@ def gateway_of(config: Node) -> Node:
     return chain
 
 
-def api_of(config: Node) -> Node:
-    (api,) = (cluster for cluster in config["static_resources"]["clusters"] if cluster["name"] == "api")
-    return api
+HOSTS = {"api": "api", "notification": "notification-api", "analytics": "analytics-api"}
+"""Where each cluster's servers are, which is whom their certificate must name."""
+
+
+def servers_of(config: Node) -> list[Node]:
+    return [cluster for cluster in config["static_resources"]["clusters"] if cluster["name"] in HOSTS]
+
+
+def places_of(config: Node) -> list[Node]:
+    return [gateway_of(config), *servers_of(config)]
 
 
 @VARIANTS
-def test_only_the_sockets_of_the_gateway_and_of_the_api_are_added(variant: Path) -> None:
+def test_only_the_sockets_of_the_gateway_and_of_the_servers_are_added(variant: Path) -> None:
     config = load(variant)
-    del gateway_of(config)["transport_socket"], api_of(config)["transport_socket"]
+    for place in places_of(config):
+        del place["transport_socket"]
     assert config == load(PRODUCTION_CONFIG)
 
 
 @VARIANTS
 def test_nothing_older_than_tls_1_2_is_spoken_on_either_side(variant: Path) -> None:
     config = load(variant)
-    for place in (gateway_of(config), api_of(config)):
+    for place in places_of(config):
         params = place["transport_socket"]["typed_config"]["common_tls_context"]["tls_params"]
         assert params["tls_minimum_protocol_version"] == "TLSv1_2"
+
+
+@VARIANTS
+def test_each_server_shows_a_certificate_for_its_own_host(variant: Path) -> None:
+    for cluster in servers_of(load(variant)):
+        host = HOSTS[cluster["name"]]
+        (endpoint, *_) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        assert endpoint["endpoint"]["address"]["socket_address"]["address"] == host
+        socket = cluster["transport_socket"]["typed_config"]
+        context = socket["common_tls_context"]["combined_validation_context"]["default_validation_context"]
+        assert context["match_typed_subject_alt_names"] == [{"san_type": "DNS", "matcher": {"exact": host}}]
+        assert socket["sni"] == host
+        assert host in SERVER_NAMES
 
 
 @pytest.mark.parametrize(("variant", "required"), [(TLS_CONFIG, False), (MUTUAL_TLS_CONFIG, True)])
@@ -80,7 +102,7 @@ def test_the_devstack_swaps_addresses_and_paths_only(variant: Path) -> None:
         gateway_port=1001,
         admin_port=1002,
         jwks_port=1003,
-        api_ports=[2001],
+        endpoints={"api": [2001], "notification": [2002], "analytics": [2003]},
         jwks_file=Path("/here/identity/jwks.json"),
         descriptors=Path("/here/nibble.binpb"),
         page=Path("/here/docs"),
@@ -89,8 +111,8 @@ def test_the_devstack_swaps_addresses_and_paths_only(variant: Path) -> None:
     )
     production = load(variant)
     config = localised(moved(production, "/etc/envoy/sds", Path("/here/sds")), here)
-    for place in (gateway_of, api_of):
-        before, after = place(production)["transport_socket"], place(config)["transport_socket"]
+    for there, place in zip(places_of(production), places_of(config), strict=True):
+        before, after = there["transport_socket"], place["transport_socket"]
         assert yaml.safe_dump(after).replace("/here/sds/", "/etc/envoy/sds/") == yaml.safe_dump(before)
 
 
