@@ -130,6 +130,8 @@ class Settings:
     user_service_target: str = _setting(needed_by=(Role.NOTIFIER,))
     user_service_token_file: Path | None = _setting(Path)  # noqa: RUF009
     user_service_timeout_seconds: float = _setting(_seconds, 2.0)
+    dead_letter_limit: int = _setting(_number(int, 0, 100_000), 10)
+    consumer_session_timeout_seconds: float = _setting(_number(float, 1, 300), 10.0)
     tls_cert_file: Path | None = _setting(Path)  # noqa: RUF009
     tls_key_file: Path | None = _setting(Path)  # noqa: RUF009
     tls_client_ca_file: Path | None = _setting(Path)  # noqa: RUF009

@@ -34,18 +34,29 @@ EVENTS_PUBLISHED = Counter("nibble_relay_events_published", "Events that Kafka h
 EVENTS_FAILED = Counter("nibble_relay_events_failed", "Sends of an event that failed and will be tried again")
 EVENT_BACKLOG = Gauge("nibble_relay_backlog_events", "Events that Kafka has not acknowledged yet")
 OLDEST_EVENT_SECONDS = Gauge("nibble_relay_oldest_unsent_seconds", "Age of the oldest event not yet acknowledged")
+EVENTS_CONSUMED = Counter("nibble_consumer_events", "Records of the topic that a consumer is done with", ["outcome"])
+CONSUMER_LAG_EVENTS = Gauge("nibble_consumer_lag_events", "Records of the consumer's partitions not yet worked through")
+CONSUMER_LAG_SECONDS = Gauge("nibble_consumer_lag_seconds", "Age of the oldest record not yet worked through")
+CONSUMER_TROUBLE = Gauge(
+    "nibble_consumer_last_trouble_timestamp_seconds", "When a consumer last met trouble, and waited"
+)
+for _gauge in (CONSUMER_LAG_EVENTS, CONSUMER_LAG_SECONDS, CONSUMER_TROUBLE):
+    _gauge.set(math.nan)
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 LEVELS = tuple(_LEVELS)
 FORMATS = ("json", "console")
 
-# These say more than an operator can use: at `info`, and Kafka's network client at every attempt to connect, many times
-# a second, what the relay says once for all of them.
+# These say more than an operator can use: at `info`, and Kafka's client at every attempt to reach a broker, many times
+# a second, what the relay and the consumers say once for all of them.
 _QUIETER = {
     "kafka": logging.WARNING,
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
     "kafka.net": logging.CRITICAL,
+    "kafka.cluster": logging.CRITICAL,
+    "kafka.coordinator": logging.CRITICAL,
+    "kafka.consumer": logging.CRITICAL,
     # Quotes the bytes of a caller's header when they are not text.
     "grpc": logging.CRITICAL,
 }

@@ -1,16 +1,19 @@
 """PostgreSQL, started once per run, and an empty database for every test."""
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from structlog.testing import capture_logs
 
 from devstack.ports import Ports
 from devstack.stack import Stack
 from server.db.migrations import MIGRATIONS
 from server.db.migrator import migrate
+from tests.integration.consumer_line import Line
 from tests.integration.vocabulary import EMPTY, Desk
 from tests.stack_folder import stack_folder
 
@@ -23,6 +26,27 @@ def stack() -> Iterator[Stack]:
     """A PostgreSQL server, and nothing else of the stack."""
     with stack_folder() as folder, Stack(folder, Ports.free(), parts={"postgres"}, durable=False) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Stack]:
+    """A Kafka server, and nothing else of the stack."""
+    with stack_folder() as folder, Stack(folder, Ports.free(), parts={"kafka"}, durable=False) as running:
+        yield running
+
+
+@pytest.fixture
+def line(broker: Stack, empty_dsn: str) -> Iterator[Line]:
+    """A topic and a database of a consumer's own."""
+    with Line.laid(broker.kafka_bootstrap, empty_dsn) as laid:
+        yield laid
+
+
+@pytest.fixture
+def told() -> Iterator[Sequence[Mapping[str, Any]]]:
+    """What the service logs in this process meanwhile."""
+    with capture_logs() as lines:
+        yield lines
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,8 @@ DEFAULTS = {
     "shutdown_grace_seconds": 10,
     "user_service_token_file": None,
     "user_service_timeout_seconds": 2,
+    "dead_letter_limit": 10,
+    "consumer_session_timeout_seconds": 10,
     "tls_cert_file": None,
     "tls_key_file": None,
     "tls_client_ca_file": None,
@@ -116,6 +118,8 @@ NUMBERS = {
     "USER_SERVICE_TIMEOUT_SECONDS": ["0", "nan", "x"],
     "SHUTDOWN_DELAY_SECONDS": ["-1", "nan", "x"],
     "SHUTDOWN_GRACE_SECONDS": ["-1", "nan", "x"],
+    "DEAD_LETTER_LIMIT": ["-1", "1.5", "x"],
+    "CONSUMER_SESSION_TIMEOUT_SECONDS": ["0", "nan", "x"],
 }
 WORDS = {
     "LOG_LEVEL": ["INFO", "loud"],
