@@ -1,4 +1,4 @@
-"""One command per role: `python -m server api|relay|migrate|health`."""
+"""One command per role: `python -m server api|relay|migrate|dead-letters|health`."""
 
 import argparse
 import os
@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("server health: GRPC_PORT must be a number", file=sys.stderr)  # noqa: T201
             return CANNOT_START
         return 0 if _is_serving(int(port), os.environ) else 1
+    if arguments.command == "dead-letters":
+        return _deal_with_dead_letters(arguments, os.environ.get("KAFKA_BOOTSTRAP_SERVERS", ""))
     role = Role(arguments.command)
     try:
         settings = read_settings(role, _environ(arguments))
@@ -45,6 +47,25 @@ def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
     if role is Role.API:
         return support.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
     return support.run_relay(settings)
+
+
+def _deal_with_dead_letters(arguments: argparse.Namespace, bootstrap_servers: str) -> int:
+    """Do what an operator asked for; 1 where it could not be done, or not all of it."""
+    if not bootstrap_servers:
+        print("server dead-letters: KAFKA_BOOTSTRAP_SERVERS is not set", file=sys.stderr)  # noqa: T201
+        return CANNOT_START
+    from server.workers.dead_letter_desk import Desk, DeskError, DeskSettings
+    from server.workers.topics import DEAD_LETTERS, TICKET_EVENTS
+
+    telemetry.configure_logging("error", "console")
+    desk = Desk(DeskSettings(bootstrap_servers, DEAD_LETTERS, TICKET_EVENTS), print)
+    act = {"list": desk.show, "redrive": desk.redrive, "discard": desk.discard}[arguments.act]
+    try:
+        act(arguments.count)
+    except DeskError as error:
+        print(f"server dead-letters: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
 
 
 def _is_serving(port: int, environ: Mapping[str, str]) -> bool:
@@ -73,6 +94,12 @@ def _environ(arguments: argparse.Namespace) -> dict[str, str]:
     return {**os.environ, **({"API_WORKERS": str(workers)} if workers is not None else {})}
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="server", description="The support-ticket service, one role per process.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -81,6 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     api.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     commands.add_parser("relay", help="send the events to Kafka")
     commands.add_parser("migrate", help="bring the database up to date, then end")
+    letters = commands.add_parser(
+        "dead-letters", help="look at the events that a consumer could not use, or deal with them"
+    )
+    letters.add_argument("act", choices=["list", "redrive", "discard"], help="redrive sends them to the topic again")
+    letters.add_argument("--count", type=_positive, help="the oldest so many; all, where it is not given")
     health = commands.add_parser("health", help="ask the API on this machine whether it serves: exit code 0 or 1")
     health.add_argument("--port", type=int, help="the port to ask (GRPC_PORT, default 50051)")
     return parser
