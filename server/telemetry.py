@@ -34,6 +34,12 @@ EVENTS_PUBLISHED = Counter("nibble_relay_events_published", "Events that Kafka h
 EVENTS_FAILED = Counter("nibble_relay_events_failed", "Sends of an event that failed and will be tried again")
 EVENT_BACKLOG = Gauge("nibble_relay_backlog_events", "Events that Kafka has not acknowledged yet")
 OLDEST_EVENT_SECONDS = Gauge("nibble_relay_oldest_unsent_seconds", "Age of the oldest event not yet acknowledged")
+SHARDS_HELD = Gauge("nibble_relay_shards", "Shards of the tickets that this relay sends the events of, of 16")
+PUBLISH_SECONDS = Histogram(
+    "nibble_relay_publish_seconds",
+    "Time from an event to Kafka's acknowledgement",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 60, 600),
+)
 EVENTS_CONSUMED = Counter("nibble_consumer_events", "Records of the topic that a consumer is done with", ["outcome"])
 CONSUMER_LAG_EVENTS = Gauge("nibble_consumer_lag_events", "Records of the consumer's partitions not yet worked through")
 CONSUMER_LAG_SECONDS = Gauge("nibble_consumer_lag_seconds", "Age of the oldest record not yet worked through")

@@ -4,7 +4,7 @@ A write is one statement: the guarded UPDATE or the INSERT, and the event rows s
 event can't exist without its change, nor a change without its event.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -15,9 +15,11 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     Uuid,
+    all_,
     any_,
     case,
     column,
+    delete,
     func,
     insert,
     literal_column,
@@ -32,11 +34,11 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
-from sqlalchemy.sql.selectable import CTE, Select, TableValuedAlias
+from sqlalchemy.sql.selectable import CTE, LateralFromClause, Select, TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
 from server.db.statement import Statement, compiled, moment, param, text, uuid
-from server.db.tables import comments, events, idempotency_keys, tickets
+from server.db.tables import SHARD, comments, events, idempotency_keys, tickets
 from server.domain.events import HistoryEntry
 from server.domain.tickets import Comment, Status, Ticket
 
@@ -365,11 +367,84 @@ LIST_PUBLIC_HISTORY = _history(~events.c.is_internal, events.c.sequence > _AFTER
 # --- The relay --------------------------------------------------------------------------------------------------------
 
 _UNPUBLISHED = events.c.published_at.is_(None) & ~events.c.is_internal
+_OUTBOUND = [*HISTORY_COLUMNS, events.c.ticket]
+_shards = func.unnest(param("shards", ARRAY(Integer))).table_valued(column("shard", Integer), name="shards")
+_shards = _shards.render_derived()
 
-LIST_UNPUBLISHED = compiled(
-    select(*HISTORY_COLUMNS, events.c.ticket).where(_UNPUBLISHED).order_by(events.c.row_no).limit(_LIMIT)
-)
+
+def _oldest_per_shard(columns: Sequence[ColumnElement[Any]], *conditions: ColumnElement[bool]) -> LateralFromClause:
+    """The oldest unsent rows of each of the shards, each read from its own range of the index.
+
+    Oldest by number, and so a ticket's in the order of their sequence: both are given out under the ticket's row lock.
+    """
+    rows = select(*columns).where(_UNPUBLISHED, _shards.c.shard == SHARD, *conditions)
+    return rows.order_by(events.c.row_no).limit(_LIMIT).lateral("oldest")
+
+
+def _list_unpublished() -> Statement:
+    oldest = _oldest_per_shard(_OUTBOUND, events.c.ticket_id != all_(param("except", ARRAY(Uuid))))
+    return compiled(select(_shards.c.shard, *oldest.c).select_from(_shards.join(oldest, true())))
+
+
+def _measure_backlog() -> Statement:
+    """How many events are unsent, counted up to `most`, and since when the oldest is, by the first of each shard."""
+    some: Select[Any] = select(literal_column("1")).select_from(events).where(_UNPUBLISHED)
+    oldest = _oldest_per_shard([events.c.occurred_at])
+    first = select(func.min(oldest.c.occurred_at)).select_from(_shards.join(oldest, true()))
+    return compiled(
+        select(
+            select(func.count()).select_from(some.limit(param("most", Integer)).subquery("some")).scalar_subquery(),
+            first.scalar_subquery(),
+        )
+    )
+
+
+# Up to `limit` events of each of the shards, but of no ticket in `except`.
+LIST_UNPUBLISHED = _list_unpublished()
 MARK_PUBLISHED = compiled(
     update(events).where(events.c.id == any_(param("event_ids", ARRAY(Uuid)))).values(published_at=moment("now"))
 )
-MEASURE_BACKLOG = compiled(select(func.count(), func.min(events.c.occurred_at)).where(_UNPUBLISHED))
+MEASURE_BACKLOG = _measure_backlog()
+
+# What was published already, in the order in which it first was, a ticket's in the order of their sequence.
+_PUBLISHED = events.c.published_at.is_not(None)
+LIST_PUBLISHED_OF_TICKET = compiled(
+    select(*_OUTBOUND).where(_PUBLISHED, events.c.ticket_id == uuid("ticket_id")).order_by(events.c.position)
+)
+LIST_PUBLISHED_BETWEEN = compiled(
+    select(*_OUTBOUND)
+    .where(_PUBLISHED, events.c.occurred_at >= moment("since"), events.c.occurred_at < moment("until"))
+    .order_by(events.c.row_no)
+)
+
+
+def _delete_old_events() -> Statement:
+    """Of the next `limit` tickets by id, delete what is older than `before` in the history of those that are closed.
+
+    Never what is still to be sent. `before_id` ends the walk: ids are ordered by the time at which they were made.
+    Returns the last of these tickets, how many they are and how many events are gone.
+    """
+    walked = (
+        select(tickets.c.id, tickets.c.status)
+        .where(tickets.c.id > uuid("after_id"), tickets.c.id < uuid("before_id"))
+        .order_by(tickets.c.id)
+        .limit(_LIMIT)
+        .cte("walked")
+    )
+    gone = (
+        delete(events)
+        .where(
+            events.c.ticket_id == walked.c.id,
+            walked.c.status == literal_column(f"'{Status.CLOSED}'", Text),
+            events.c.occurred_at < moment("before"),
+            _PUBLISHED | events.c.is_internal,
+        )
+        .returning(events.c.id)
+        .cte("gone")
+    )
+    last = select(walked.c.id).order_by(walked.c.id.desc()).limit(literal_column("1")).scalar_subquery()
+    counts = (select(func.count()).select_from(rows).scalar_subquery() for rows in (walked, gone))
+    return compiled(select(last, *counts))
+
+
+DELETE_OLD_EVENTS = _delete_old_events()

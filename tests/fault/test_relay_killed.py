@@ -1,28 +1,26 @@
-"""The relay killed in the middle of its work, and two relays at once: nothing lost, nothing out of order."""
+"""The relay killed in the middle of its work: nothing lost, nothing out of order."""
 
-import os
 import random
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 
-from devstack.part import CHECKOUT, launcher
-from devstack.ports import LOOPBACK, free_port
-from devstack.service import http_status
-from server.workers.relay import LOCK
-from tests.fault.load import Shift, Work, all_are_published, at_work, deliveries_of, until_enough
+from tests.fault.load import Ledger, Shift, Work, all_are_published, at_work, deliveries_of, duplicates_in
 from tests.system.doors import OK
 from tests.system.stage import Stage
-from tests.system.vocabulary import as_agent, as_customer, dice, eventually, open_ticket
+from tests.system.vocabulary import as_agent, as_customer, dice, eventually
 
 CALLERS = 5
 CREATES = 1000
 KILLS = 4
-TAKEOVER_SECONDS = 5.0
+KILLS_BEFORE_THE_MARK = 20
+LOCK_UNSENT = b"""
+    SELECT id FROM admin_service.ticket_events WHERE published_at IS NULL AND NOT is_internal FOR UPDATE
+"""
+WAITING_MARKS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+        AND starts_with(query, 'UPDATE admin_service.ticket_events')
+"""
 
 
 def creates_and_what_follows(stage: Stage) -> Work:
@@ -63,91 +61,29 @@ def test_a_relay_killed_again_and_again_loses_no_event_and_keeps_each_ticket_in_
     deliveries_of(stage, ledger)
 
 
-# --- Two at once ------------------------------------------------------------------------------------------------------
-
-
-class SecondRelay:
-    """One more relay process of the same stack."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.metrics_port = free_port()
-        env = {**os.environ, **stage.stack.service_env(), "METRICS_PORT": str(self.metrics_port)}
-        with (stage.stack.logs / "second-relay.log").open("ab") as log:
-            command = launcher([sys.executable, "-m", "server", "relay"])
-            self.process = subprocess.Popen(command, env=env, cwd=CHECKOUT, stdout=log, stderr=log)
-
-    def is_up(self) -> bool:
-        return http_status(self.metrics_port, "/metrics") == 200
-
-    def published(self) -> float:
-        """How many events it has published."""
-        return published_by(self.metrics_port)
-
-    def backlog(self) -> float:
-        """How many events Kafka has not acknowledged yet, as it tells."""
-        return metric(self.metrics_port, "nibble_relay_backlog_events")
-
-
-def published_by(metrics_port: int) -> float:
-    """How many events the relay behind this port has published since it started."""
-    return metric(metrics_port, "nibble_relay_events_published_total")
-
-
-def metric(metrics_port: int, name: str) -> float:
-    """The value of a metric without labels."""
-    with urllib.request.urlopen(f"http://{LOOPBACK}:{metrics_port}/metrics", timeout=5) as answer:
-        lines: list[str] = answer.read().decode().splitlines()
-    (line,) = (line for line in lines if line.startswith(f"{name} "))
-    return float(line.split()[1])
-
-
-@contextmanager
-def second_relay(stage: Stage) -> Iterator[SecondRelay]:
-    relay = SecondRelay(stage)
-    try:
-        eventually(relay.is_up)
-        yield relay
-    finally:
-        relay.process.terminate()
-        relay.process.wait(20)
-
-
-def test_of_two_relays_one_works_and_the_other_takes_over_when_it_is_killed(stage: Stage) -> None:
-    first = stage.stack.part("relay")
-    with second_relay(stage) as second, at_work(2, until_enough(stage.doors)) as shift:
-        shift.wait_for(OK, 200)
-        assert second.published() == 0
-        first.kill()
-        ticket = open_ticket(stage.grpc, as_customer())
-        stage.topic.events_of(ticket["id"], 1, within=TAKEOVER_SECONDS)
-        eventually(lambda: second.published() > 0)
-
-        first.start()
-        shift.wait_for(OK, 200)
-        second.process.kill()
-        ticket = open_ticket(stage.grpc, as_customer())
-        stage.topic.events_of(ticket["id"], 1, within=TAKEOVER_SECONDS)
-        shift.enough.set()
-        ledger = shift.finish()
+def test_killed_between_kafkas_acknowledgement_and_the_mark_it_sends_the_same_event_again(stage: Stage) -> None:
+    ledger, relay = Ledger(), stage.stack.part("relay")
+    all_are_published(stage)
+    for _ in range(KILLS_BEFORE_THE_MARK):
+        relay.kill()
+        agent = as_agent()
+        ticket = ledger.create(stage.own_port, as_customer()).resource["id"]
+        ledger.call(stage.own_port, "AssignTicket", agent, ticket_id=ticket, assigned_to=agent.id)
+        with psycopg.connect(stage.stack.dsn) as connection:
+            unsent = len(connection.execute(LOCK_UNSENT).fetchall())
+            assert unsent >= 3
+            before = stage.topic.size()
+            relay.start()
+            # It marks what Kafka has acknowledged, and nothing else: the mark that waits tells the moment.
+            eventually(lambda: stage.query(WAITING_MARKS) == [(1,)])
+            assert stage.topic.size() > before
+            relay.kill()
+            # Nor is it made up for when the lock is gone: PostgreSQL has noticed.
+            eventually(lambda: stage.query(WAITING_MARKS) == [(0,)])
+    relay.start()
 
     all_are_published(stage)
     deliveries_of(stage, ledger)
-
-
-def test_a_relay_that_stands_by_goes_on_telling_the_backlog(stage: Stage) -> None:
-    all_are_published(stage)
-    first, log = stage.stack.part("relay"), stage.stack.logs / "second-relay.log"
-    first.kill()
-    try:
-        with psycopg.connect(stage.stack.dsn, autocommit=True) as other:
-            other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-            waits = log.read_text().count("standing by") if log.exists() else 0
-            with second_relay(stage) as second:
-                # It has measured once by then.
-                eventually(lambda: log.read_text().count("standing by") > waits)
-                assert second.backlog() == 0
-                open_ticket(stage.grpc, as_customer())
-                eventually(lambda: second.backlog() == 1, 15)
-    finally:
-        first.start()
-    all_are_published(stage)
+    ids = ledger.ticket_ids
+    records_of_them = [record for record in stage.topic.records() if record.key.decode() in ids]
+    assert duplicates_in(records_of_them) >= KILLS_BEFORE_THE_MARK

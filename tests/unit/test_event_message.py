@@ -6,11 +6,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from google.protobuf.json_format import ParseError
+from google.protobuf.json_format import MessageToDict, ParseDict
+from hypothesis import given
+from hypothesis import strategies as st
+from nibble.support.v1 import ticket_event_pb2
 
-from server.domain.events import HistoryEntry
-from server.workers.event_message import event_message
-from tests.unit.vocabulary import AGENT, OWNER, an_entry
+from server.domain.events import EventType, HistoryEntry, Reason
+from server.domain.tickets import Priority, Status
+from server.workers.event_message import SNAPSHOT_FIELDS, event_message
+from tests.unit.vocabulary import AGENT, OWNER, ROLES, an_entry, moments
 
 TICKET_ID = "01990000-0000-7000-8000-000000000001"
 # As `jsonb_build_object` writes a row: every column of the snapshot, absent ones null.
@@ -138,7 +142,88 @@ def test_times_are_written_the_same_in_value_and_header_whatever_their_fraction(
     assert content(entry)["occurred_at"] == "2026-01-02T03:04:05Z"
 
 
+# --- What is written by hand is what proto JSON would write -----------------------------------------------------------
+
+ids = st.uuids()
+texts = st.text(st.characters(codec="utf-8"), min_size=1)
+
+
+def word(words: Any) -> st.SearchStrategy[str]:  # noqa: ANN401 - an enum or a tuple
+    """One of the words of a column."""
+    return st.sampled_from([str(each) for each in words])
+
+
+def absent(column: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A column that may be null."""
+    return st.none() | column
+
+
+entries = st.builds(
+    HistoryEntry,
+    id=ids,
+    ticket_id=ids,
+    position=st.just(1),
+    sequence=st.integers(1, 2**31 - 1),
+    change_id=ids,
+    event_type=word(EventType),
+    occurred_at=moments,
+    actor_id=ids,
+    actor_role=word(ROLES),
+    is_internal=st.just(False),
+    from_status=absent(word(Status)),
+    to_status=absent(word(Status)),
+    assigned_to=absent(ids),
+    previous_assignee=absent(ids),
+    reason=absent(word(Reason)),
+    comment_id=absent(ids),
+    author_role=absent(word(ROLES)),
+    has_resolution_notes=absent(st.booleans()),
+)
+times = moments.map(lambda moment: moment.isoformat())
+snapshots = st.fixed_dictionaries(
+    {
+        "id": ids.map(str),
+        "user_id": ids.map(str),
+        "order_id": absent(ids.map(str)),
+        "subject": texts,
+        "status": word(Status),
+        "priority": word(Priority),
+        "assigned_to": absent(ids.map(str)),
+        "resolved_at": absent(times),
+        "created_at": times,
+        "updated_at": times,
+        "version": st.integers(1, 2**31 - 1),
+    }
+)
+
+
+@given(entries, snapshots)
+def test_the_value_is_the_json_of_the_proto_to_the_byte(entry: HistoryEntry, ticket: dict[str, Any]) -> None:
+    value = event_message(entry, ticket).value
+    event = ParseDict(json.loads(value), ticket_event_pb2.TicketEvent())
+    by_protobuf = MessageToDict(event, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    assert value == json.dumps(by_protobuf, ensure_ascii=False, separators=(",", ":")).encode()
+    assert event.occurred_at.ToDatetime(UTC) == entry.occurred_at
+    assert event.ticket.created_at.ToDatetime(UTC) == datetime.fromisoformat(ticket["created_at"])
+    assert event.ticket.subject == ticket["subject"]
+
+
+def test_the_snapshot_has_the_fields_of_the_proto() -> None:
+    fields = ticket_event_pb2.TicketSnapshot.DESCRIPTOR.fields_by_name
+    assert list(fields) == list(SNAPSHOT_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("stored", "sent"), [("", ""), (".5", ".500"), (".89", ".890"), (".8910", ".891"), (".891011", ".891011")]
+)
+def test_a_time_of_the_snapshot_has_the_digits_of_proto_json_whatever_the_database_wrote(
+    stored: str, sent: str
+) -> None:
+    ticket = content(an_entry(), updated_at=f"2026-03-04T05:06:07{stored}+00:00")["ticket"]
+    assert ticket["updated_at"] == f"2026-03-04T05:06:07{sent}Z"
+
+
 @pytest.mark.parametrize("private", ["description", "resolution_notes"])
 def test_an_event_has_no_room_for_the_long_texts(private: str) -> None:
-    with pytest.raises(ParseError, match=private):
+    with pytest.raises(ValueError, match=private):
         event_message(an_entry(), SNAPSHOT | {private: "secret"})

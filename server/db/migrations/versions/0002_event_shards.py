@@ -1,0 +1,24 @@
+"""Unsent events by the shard of their ticket, and old ones by time."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_STATEMENTS = (
+    "DROP INDEX admin_service.ticket_events_unpublished",
+    """
+    CREATE INDEX ticket_events_unpublished
+        ON admin_service.ticket_events ((get_byte(uuid_send(ticket_id), 15) & 15), row_no)
+        WHERE published_at IS NULL AND NOT is_internal
+    """,
+    "CREATE INDEX ticket_events_by_time ON admin_service.ticket_events USING brin (occurred_at)",
+)
+
+
+def upgrade() -> None:
+    """Replace the index of the queue, add the one by time. Both are read from the table while writers wait."""
+    for statement in _STATEMENTS:
+        op.execute(statement)
