@@ -38,6 +38,11 @@ INDEXES = """
     WHERE schemaname = 'admin_service' AND tablename <> 'alembic_version'
     ORDER BY 1, 2
 """
+STORAGE = """
+    SELECT relname, reloptions FROM pg_class
+    WHERE relnamespace = 'admin_service'::regnamespace AND reloptions IS NOT NULL
+    ORDER BY 1
+"""
 
 
 OTHER_SESSIONS = b"""
@@ -57,9 +62,9 @@ def engine_for(dsn: str) -> sqlalchemy.Engine:
 
 
 def catalog(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Columns, constraints and indexes of the schema."""
+    """Columns, constraints, indexes and storage settings of the schema."""
     with psycopg.connect(dsn) as connection:
-        queries = {"columns": COLUMNS, "constraints": CONSTRAINTS, "indexes": INDEXES}
+        queries = {"columns": COLUMNS, "constraints": CONSTRAINTS, "indexes": INDEXES, "storage": STORAGE}
         return {name: connection.execute(query.encode()).fetchall() for name, query in queries.items()}
 
 
@@ -77,6 +82,7 @@ def test_the_migrated_schema_is_the_declared_one_to_the_last_constraint(empty_ds
     create_declared_tables(another_empty_dsn)
     migrated, declared = catalog(empty_dsn), catalog(another_empty_dsn)
     assert migrated == declared
+    assert migrated["storage"]
     assert {row[0] for row in migrated["columns"]} == {table.name for table in metadata.sorted_tables}
 
 

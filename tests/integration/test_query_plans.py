@@ -12,6 +12,7 @@ from psycopg import sql
 
 from server.db import statements
 from server.db.statement import Statement
+from server.db.tables import SHARDS
 from server.domain.paging import FIRST, LAST
 from tests.integration.vocabulary import EMPTY, START
 
@@ -40,8 +41,8 @@ FILL = """
         ticket, published_at
     )
     SELECT gen_random_uuid(), lpad(to_hex(CASE WHEN mod(n, 3) = 0 THEN 1 ELSE n END), 32, '0')::uuid, n, n,
-        gen_random_uuid(), 'ticket_commented', %(start)s, gen_random_uuid(), 'customer', false, '{}',
-        CASE WHEN n < %(count)s - 30 THEN %(start)s END
+        gen_random_uuid(), 'ticket_commented', %(start)s + n * interval '1 minute', gen_random_uuid(), 'customer',
+        false, '{}', CASE WHEN n < %(count)s - 30 THEN %(start)s END
     FROM generate_series(1, %(count)s) n;
 """
 MIDDLE = START + timedelta(minutes=TICKETS // 2)
@@ -65,6 +66,9 @@ EVERYTHING: dict[str, object] = {
     "limit": PAGE,
 }
 AGENT, USER, TICKET = {"assigned_to": UUID(int=2)}, {"user_id": UUID(int=5)}, {"ticket_id": UUID(int=1)}
+QUEUE = {"shards": list(range(SHARDS)), "except": [UUID(int=n) for n in range(10)], "most": PAGE}
+TICKET_OF_FEW = {"ticket_id": UUID(int=2)}
+AN_HOUR = {"since": START, "until": START + timedelta(hours=1)}
 # Statement, its values beside EVERYTHING, where it starts, the index that answers it, and how many ranges it merges.
 LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
     "LIST_TICKETS": ({}, FIRST_VALUES, "support_tickets_by_status", 8),
@@ -75,8 +79,11 @@ LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
     "LIST_COMMENTS": (TICKET, LAST_VALUES, "ticket_comments_by_ticket", 1),
     "LIST_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
     "LIST_PUBLIC_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
-    "LIST_UNPUBLISHED": ({}, {}, "ticket_events_unpublished", 1),
-    "MEASURE_BACKLOG": ({}, {}, "ticket_events_unpublished", 2),
+    "LIST_UNPUBLISHED": (QUEUE, {}, "ticket_events_unpublished", 2),
+    "MEASURE_BACKLOG": (QUEUE, {}, "ticket_events_unpublished", 3),
+    "LIST_PUBLISHED_OF_TICKET": (TICKET_OF_FEW, {}, "ticket_events_ticket_id_position_key", 1),
+    # Such an index tells blocks of some thousand rows apart, no less; the table has 20.
+    "LIST_PUBLISHED_BETWEEN": (AN_HOUR, {}, "ticket_events_by_time", 400),
     "GET_TICKET": (TICKET, {}, "support_tickets_pkey", 1),
 }
 triage_lists = pytest.mark.parametrize("name", ["LIST_TICKETS", "LIST_UNASSIGNED_TICKETS", "LIST_TICKETS_OF_ASSIGNEE"])
@@ -90,7 +97,7 @@ def connection(shared_dsn: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(shared_dsn, autocommit=True) as connection:
         connection.execute(EMPTY)
         psycopg.ClientCursor(connection).execute(FILL, {"start": START, "count": TICKETS})
-        connection.execute(b"ANALYZE")
+        connection.execute(b"VACUUM ANALYZE")
         connection.execute(b"SET plan_cache_mode = force_generic_plan")
         yield connection
 

@@ -160,9 +160,15 @@ def test_tickets_that_fail_take_no_room_from_those_that_move(monkeypatch: Any) -
     monkeypatch.setattr(lines, "MOST_MOVING", 3)
     monkeypatch.setattr(lines, "MOST_FAILING", 5)
     some = Lines()
+    room = []
     for ticket in range(5):
-        assert some.has_room
+        room.append(some.has_room)
         some.take([an_event(ticket, 1), an_event(ticket, 2), an_event(ticket, 3)])
-        assert not some.has_room
         fail(some, an_event(ticket, 1), 0)
-    assert not some.has_room
+    some.acknowledged(some.next(SHORTEST_WAIT)[0])
+    for events in ([an_event(5, 1), an_event(5, 2)], [an_event(6, 1)]):
+        room.append(some.has_room)
+        some.take(events)
+    room.append(some.has_room)
+    fail(some, an_event(6, 1), SHORTEST_WAIT)
+    assert [*room, some.has_room] == [True] * 7 + [False] * 2

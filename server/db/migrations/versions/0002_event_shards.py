@@ -14,7 +14,15 @@ _STATEMENTS = (
         ON admin_service.ticket_events ((get_byte(uuid_send(ticket_id), 15) & 15), row_no)
         WHERE published_at IS NULL AND NOT is_internal
     """,
-    "CREATE INDEX ticket_events_by_time ON admin_service.ticket_events USING brin (occurred_at)",
+    """
+    CREATE INDEX ticket_events_by_time
+        ON admin_service.ticket_events USING brin (occurred_at) WITH (autosummarize = on)
+    """,
+    """
+    ALTER TABLE admin_service.ticket_events SET (
+        autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, vacuum_index_cleanup = on
+    )
+    """,
 )
 
 
