@@ -1,4 +1,4 @@
-"""One command per role: `python -m server api|relay|migrate|dead-letters|health`."""
+"""One command per role: `python -m server api|relay|migrate|republish|dead-letters|health`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from server import telemetry
+from server.app import republish
 from server.app.process import StartError
 from server.processes import CANNOT_START
 from server.settings import Role, Settings, SettingsError, read_settings
@@ -17,6 +18,8 @@ LOOPBACK = "127.0.0.1"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one role to its end; returns the exit code: 2 where it can't start, with the reasons on standard error."""
     arguments = _parser().parse_args(argv)
+    if "check" in arguments:
+        arguments.check(arguments)
     if arguments.command == "health":
         port = str(arguments.port or os.environ.get("GRPC_PORT") or 50_051)
         if not port.isdecimal():
@@ -42,6 +45,8 @@ def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
         from server.app.migrations import run_migrate
 
         return run_migrate(settings)
+    if role is Role.REPUBLISH:
+        return republish.run_republish(settings, arguments)
     from server.app import support
 
     if role is Role.API:
@@ -107,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     api.add_argument("--workers", type=int, help="processes, on consecutive ports (API_WORKERS, default 1)")
     api.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     commands.add_parser("relay", help="send the events to Kafka")
+    again = commands.add_parser("republish", help="send events to Kafka once more, with the same ids")
+    republish.add_arguments(again)
     commands.add_parser("migrate", help="bring the database up to date, then end")
     letters = commands.add_parser(
         "dead-letters", help="look at the events that a consumer could not use, or deal with them"

@@ -25,10 +25,11 @@ class Role(StrEnum):
     NOTIFICATION_API = "notification-api"
     ANALYST = "analyst"
     ANALYTICS_API = "analytics-api"
+    REPUBLISH = "republish"
 
 
 APIS = (Role.API, Role.NOTIFICATION_API, Role.ANALYTICS_API)
-KAFKA_CLIENTS = (Role.RELAY, Role.NOTIFIER, Role.ANALYST)
+KAFKA_CLIENTS = (Role.RELAY, Role.NOTIFIER, Role.ANALYST, Role.REPUBLISH)
 
 
 class SettingsError(Exception):
@@ -115,6 +116,7 @@ class Settings:
     log_level: str = _setting(_one_of(*LEVELS), "info")
     log_format: str = _setting(_one_of(*FORMATS), "json")
     idempotency_key_ttl_seconds: float = _setting(_number(float, 1, 31_622_400), 604_800.0)
+    event_retention_seconds: float | None = _setting(_number(float, 86_400, 3_162_240_000))
     reopen_on_comment: bool = _setting(_boolean, default=True)
     max_concurrent_calls: int = _setting(_number(int, 1, 100_000), 200)
     default_deadline_seconds: float = _setting(_seconds, 10.0)

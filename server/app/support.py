@@ -1,5 +1,6 @@
 """The support service: its API and its relay."""
 
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -44,10 +45,19 @@ def run_relay(settings: Settings) -> int:
 
     stop = stop_at_signals(RELAY_GRACE_SECONDS)
     serve_metrics(settings)
+    if settings.event_retention_seconds is not None:
+        _delete_old_events(settings.database_url, timedelta(seconds=settings.event_retention_seconds), stop)
     where = RelaySettings(settings.database_url, settings.kafka_bootstrap_servers, TICKET_EVENTS)
     Relay(where, now, stop).run()
     _log.info("stopped")
     return 0
+
+
+def _delete_old_events(dsn: str, keep: timedelta, stop: threading.Event) -> None:
+    """Does so beside the relay, which must not wait for it."""
+    from server.workers.retention import Retention
+
+    threading.Thread(target=Retention(dsn, keep, now, stop).run, name="retention", daemon=True).start()
 
 
 def _compose(settings: Settings) -> api_process.Api:

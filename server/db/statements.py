@@ -406,16 +406,23 @@ MARK_PUBLISHED = compiled(
 )
 MEASURE_BACKLOG = _measure_backlog()
 
-# What was published already, in the order in which it first was, a ticket's in the order of their sequence.
 _PUBLISHED = events.c.published_at.is_not(None)
-LIST_PUBLISHED_OF_TICKET = compiled(
-    select(*_OUTBOUND).where(_PUBLISHED, events.c.ticket_id == uuid("ticket_id")).order_by(events.c.position)
-)
-LIST_PUBLISHED_BETWEEN = compiled(
-    select(*_OUTBOUND)
-    .where(_PUBLISHED, events.c.occurred_at >= moment("since"), events.c.occurred_at < moment("until"))
-    .order_by(events.c.row_no)
-)
+_OF_TICKET = events.c.ticket_id == uuid("ticket_id")
+_BETWEEN = (events.c.occurred_at >= moment("since")) & (events.c.occurred_at < moment("until"))
+
+
+def _published(which: ColumnElement[bool]) -> Statement:
+    """What was published already, oldest first, and so a ticket's in the order of their sequence."""
+    return compiled(select(*_OUTBOUND).where(_PUBLISHED, which).order_by(events.c.row_no))
+
+
+def _count_published(which: ColumnElement[bool]) -> Statement:
+    """How many events those are, and of how many tickets."""
+    return compiled(select(func.count(), func.count(events.c.ticket_id.distinct())).where(_PUBLISHED, which))
+
+
+LIST_PUBLISHED_OF_TICKET, COUNT_PUBLISHED_OF_TICKET = _published(_OF_TICKET), _count_published(_OF_TICKET)
+LIST_PUBLISHED_BETWEEN, COUNT_PUBLISHED_BETWEEN = _published(_BETWEEN), _count_published(_BETWEEN)
 
 
 def _delete_old_events() -> Statement:

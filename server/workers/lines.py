@@ -5,9 +5,9 @@ Pure: what was fetched, what Kafka answered and the time come in, what is to be 
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from server.domain.events import HistoryEntry
@@ -29,6 +29,11 @@ class Outbound(NamedTuple):
     shard: int
     entry: HistoryEntry
     ticket: dict[str, Any]
+
+    @classmethod
+    def of_row(cls, shard: int, row: Sequence[Any]) -> Self:
+        """From the columns of a history entry and the snapshot."""
+        return cls(shard, HistoryEntry._make(row[:-1]), row[-1])
 
 
 @dataclass
@@ -68,11 +73,11 @@ class Lines:
 
     @property
     def tickets(self) -> list[UUID]:
-        """The tickets at hand; what is fetched must be of others."""
+        """The tickets at hand: as long as they are, what is fetched must be of others, or it comes twice."""
         return list(self._lines)
 
     def take(self, fetched: Iterable[Outbound]) -> None:
-        """Adds events, those of a ticket in their order; the tickets are not at hand so far, their shards not left."""
+        """Adds events, those of a ticket in their order and behind those that it has, of shards that are not left."""
         for event in fetched:
             ticket_id = event.entry.ticket_id
             line = self._lines.get(ticket_id)

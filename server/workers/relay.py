@@ -14,30 +14,23 @@ A ticket whose event fails waits, and the others go on (`server.workers.lines`).
 """
 
 import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
 import structlog
-from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
-from psycopg import Connection, RawCursor
+from psycopg import Connection
 
 from server import telemetry
 from server.db import statements
-from server.db.database import with_liveliness
-from server.db.statement import Statement
 from server.db.tables import SHARDS
-from server.domain.events import HistoryEntry
-from server.workers import producer as producers
-from server.workers.event_message import event_message
 from server.workers.lines import Lines, Outbound
-from server.workers.producer import DELIVERY_TIMEOUT
+from server.workers.sender import DELIVERY_TIMEOUT, Sender, sender
+from server.workers.session import fetch, session
 from server.workers.shards import Shards
 
 _log = structlog.stdlib.get_logger("nibble.relay")
@@ -60,26 +53,6 @@ RENEW_AFTER = 5.0
 OVERDUE_AFTER = DELIVERY_TIMEOUT + 5.0
 # What is on its way when the relay is stopped has so long to be acknowledged and marked.
 LAST_ANSWERS = 2.0
-
-# PostgreSQL ends the session, and with it the hold of the shards, of a relay that says nothing for so long: one that
-# is frozen. At work it speaks ten times a second; it is silent while it looks for Kafka, or closes a producer.
-SILENCE_MS = 10_000
-SESSION = " ".join(
-    f"-c {name}={value}"
-    for name, value in {
-        "timezone": "UTC",
-        "statement_timeout": 30_000,
-        "idle_session_timeout": SILENCE_MS,
-        "tcp_user_timeout": SILENCE_MS,
-        # Of a relay that died while its statement waited for somebody's lock, PostgreSQL would not notice before.
-        "client_connection_check_interval": 200,
-        "plan_cache_mode": "force_generic_plan",
-        # A mark that PostgreSQL loses in a crash costs a duplicate, and waiting for each costs the API its disk.
-        "synchronous_commit": "off",
-    }.items()
-)
-
-Answer = tuple[Outbound, Exception | None]
 
 
 class RelaySettings(NamedTuple):
@@ -113,52 +86,34 @@ class Relay:
         with session(self._settings.dsn, f"nibble-relay-{os.getpid()}") as connection:
             # Before Kafka is looked for: while it is away the backlog is what an operator wants to know.
             self._backlog.measure(connection)
-            with self._producer() as producer:
+            with sender(self._settings.bootstrap_servers, self._settings.topic) as to_kafka:
                 _log.info("relaying", topic=self._settings.topic)
-                _Session(connection, producer, self._settings.topic, self._clock, self._backlog).run(self._stop)
-
-    @contextmanager
-    def _producer(self) -> Iterator[KafkaProducer]:
-        producer = producers.event_producer(self._settings.bootstrap_servers)
-        try:
-            yield producer
-        finally:
-            telemetry.SHARDS_HELD.set(0)
-            producers.close(producer)
+                try:
+                    _Work(connection, to_kafka, self._clock, self._backlog).run(self._stop)
+                finally:
+                    telemetry.SHARDS_HELD.set(0)
 
     def _pause_after(self, what: str, error: Exception) -> None:
         _log.warning(what, error=str(error).strip(), retry_seconds=RETRY_PAUSE)
         self._stop.wait(RETRY_PAUSE)
 
 
-@contextmanager
-def session(dsn: str, name: str) -> Iterator[Connection[Any]]:
-    """A session with PostgreSQL, known there by that name, as the relay needs it; it ends with the block."""
-    with psycopg.connect(
-        with_liveliness(dsn), autocommit=True, cursor_factory=RawCursor, options=SESSION
-    ) as connection:
-        yield connection
-
-
-class _Session:
+class _Work:
     """A relay at work, for as long as one session with PostgreSQL and one producer last."""
 
     def __init__(
         self,
         connection: Connection[Any],
-        producer: KafkaProducer,
-        topic: str,
+        to_kafka: Sender,
         clock: Callable[[], datetime],
         backlog: "_Backlog",
     ) -> None:
         self._connection = connection
-        self._producer = producer
-        self._topic = topic
+        self._to_kafka = to_kafka
         self._clock = clock
         self._backlog = backlog
         self._shards = Shards(connection)
         self._lines = Lines()
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._balance_at = self._fetch_at = 0.0
         self._pause = SHORTEST_PAUSE
         self._failing_since: float | None = None
@@ -199,19 +154,13 @@ class _Session:
         limit = MOST_AT_ONCE // len(shards)
         values = {"shards": shards, "except": self._lines.tickets, "limit": limit}
         rows = fetch(self._connection, statements.LIST_UNPUBLISHED, values)
-        self._lines.take(outbound(row[0], row[1:]) for row in rows)
+        self._lines.take(Outbound.of_row(row[0], row[1:]) for row in rows)
         self._pause = SHORTEST_PAUSE if rows else min(self._pause * 2, LONGEST_PAUSE)
         self._fetch_at = now if len(rows) >= limit else now + self._pause
 
     def _send(self) -> None:
         for event in self._lines.next(time.monotonic()):
-            try:
-                hand_over(self._producer, self._topic, event, self._answers.put)
-            except KafkaTimeoutError:
-                # It does not know the topic's partitions, and would look for them as long for the next event.
-                raise
-            except (KafkaError, ValueError) as error:
-                self._answers.put((event, error))
+            self._to_kafka.send(event)
 
     def _until_next(self) -> float:
         now = time.monotonic()
@@ -220,7 +169,7 @@ class _Session:
 
     def _settle(self, within: float) -> None:
         """Wait for an answer, and see to all that are there by then."""
-        answers = _those_there(self._answers, within)
+        answers = self._to_kafka.answers(within)
         self._mark([event for event, error in answers if error is None])
         for event, error in answers:
             if error is None:
@@ -268,39 +217,3 @@ class _Backlog:
         ((count, oldest),) = fetch(connection, statements.MEASURE_BACKLOG, values)
         telemetry.EVENT_BACKLOG.set(count)
         telemetry.OLDEST_EVENT_SECONDS.set((self._clock() - oldest).total_seconds() if oldest else 0)
-
-
-def fetch(connection: Connection[Any], statement: Statement, values: dict[str, object]) -> list[tuple[Any, ...]]:
-    """The rows of a statement."""
-    cursor = connection.cursor(binary=True)
-    cursor.execute(statement.sql, statement.bind(values), prepare=True)
-    return cursor.fetchall()
-
-
-def outbound(shard: int, row: Sequence[Any]) -> Outbound:
-    """An event to send, from the columns of a history entry and the snapshot."""
-    return Outbound(shard, HistoryEntry._make(row[:-1]), row[-1])
-
-
-def hand_over(producer: KafkaProducer, topic: str, event: Outbound, answer: Callable[[Answer], None]) -> None:
-    """Give the event to the client, which answers later, from its own thread.
-
-    Raises:
-        KafkaError: the client does not take it.
-        ValueError: it can't be written as a message.
-    """
-    message = event_message(event.entry, event.ticket)
-    future = producer.send(topic, message.value, key=message.key, headers=message.headers)
-    future.add_callback(lambda _: answer((event, None)))
-    future.add_errback(lambda error: answer((event, error)))
-
-
-def _those_there(answers: "queue.SimpleQueue[Answer]", within: float) -> list[Answer]:
-    """All answers that are there when the first one comes, or none."""
-    found = []
-    try:
-        found.append(answers.get(timeout=within) if within else answers.get_nowait())
-        while True:
-            found.append(answers.get_nowait())
-    except queue.Empty:
-        return found

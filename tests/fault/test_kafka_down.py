@@ -6,7 +6,7 @@ from statistics import median
 
 import psutil
 
-from server.workers.producer import DELIVERY_TIMEOUT
+from server.workers.sender import DELIVERY_TIMEOUT
 from tests.fault.load import Ledger, all_are_published, at_work, deliveries_of, until_enough
 from tests.fault.relay_process import relay_of, second_relay
 from tests.frozen import frozen, whole

@@ -8,7 +8,7 @@ import psutil
 import psycopg
 
 from server.db.tables import SHARDS
-from server.workers.relay import SILENCE_MS
+from server.workers.session import SILENCE_MS
 from server.workers.shards import SHARD_LOCKS
 from tests.fault.load import Ledger, Shift, Work, all_are_published, at_work, deliveries_of, until_enough
 from tests.fault.relay_process import Relay, have_shared, relay_of, second_relay

@@ -84,6 +84,7 @@ LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
     "LIST_PUBLISHED_OF_TICKET": (TICKET_OF_FEW, {}, "ticket_events_ticket_id_position_key", 1),
     # Such an index tells blocks of some thousand rows apart, no less; the table has 20.
     "LIST_PUBLISHED_BETWEEN": (AN_HOUR, {}, "ticket_events_by_time", 400),
+    "COUNT_PUBLISHED_BETWEEN": (AN_HOUR, {}, "ticket_events_by_time", 400),
     "GET_TICKET": (TICKET, {}, "support_tickets_pkey", 1),
 }
 triage_lists = pytest.mark.parametrize("name", ["LIST_TICKETS", "LIST_UNASSIGNED_TICKETS", "LIST_TICKETS_OF_ASSIGNEE"])
