@@ -38,6 +38,10 @@ keys: $(VENV)/run.stamp ## Make the development signing key and key set in RUN_D
 test: $(VENV)/dev.stamp ## Run the tests against the real PostgreSQL, Kafka and Envoy (T=tests/unit runs a part)
 	@exec $(BIN)/pytest $(T)
 
+.PHONY: bench
+bench: $(VENV)/dev.stamp ## Measure: how soon events are in Kafka while the API is saturated, and how fast a backlog is
+	@exec $(BIN)/python -m bench
+
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## Check style, types, imports, protos and calls, and that generated/ is fresh
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ A ticket whose event fails waits, and the others go on (`server.workers.lines`).
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from server.db import statements
 from server.db.tables import SHARDS
 from server.workers.lines import Lines, Outbound
 from server.workers.sender import DELIVERY_TIMEOUT, Sender, sender
-from server.workers.session import fetch, session
+from server.workers.session import fetch, query, session
 from server.workers.shards import Shards
 
 _log = structlog.stdlib.get_logger("nibble.relay")
@@ -114,6 +115,8 @@ class _Work:
         self._backlog = backlog
         self._shards = Shards(connection)
         self._lines = Lines()
+        self._arrived: list[Outbound] = []
+        """Acknowledged, but not marked yet."""
         self._balance_at = self._fetch_at = 0.0
         self._pause = SHORTEST_PAUSE
         self._failing_since: float | None = None
@@ -128,12 +131,14 @@ class _Work:
         self._shards.join()
         while not stop.is_set():
             self._balance()
-            self._fetch()
-            self._send()
             self._settle(self._until_next())
+            self._send()
+            self._exchange(self._wanted())
+            self._send()
         last = time.monotonic() + LAST_ANSWERS
         while not self._lines.are_quiet and time.monotonic() < last:
             self._settle(LONGEST_PAUSE)
+            self._exchange(None)
 
     def _balance(self) -> None:
         now = time.monotonic()
@@ -147,47 +152,61 @@ class _Work:
         if self._lines.sent_before(now - OVERDUE_AFTER):
             raise KafkaTimeoutError("the client does not say what became of an event")
 
-    def _fetch(self) -> None:
-        now, shards = time.monotonic(), list(self._shards.own)
-        if now < self._fetch_at or not shards or not self._lines.has_room:
+    def _wanted(self) -> dict[str, Any] | None:
+        """What to look for in the queue, if anything, now."""
+        if time.monotonic() < self._looks_at():
+            return None
+        shards = list(self._shards.own)
+        return {"shards": shards, "except": self._lines.tickets, "limit": MOST_AT_ONCE // len(shards)}
+
+    def _exchange(self, wanted: dict[str, Any] | None) -> None:
+        """Mark what has arrived and look for what is wanted, both in one round trip."""
+        arrived, self._arrived = self._arrived, []
+        if not arrived and not wanted:
             return
-        limit = MOST_AT_ONCE // len(shards)
-        values = {"shards": shards, "except": self._lines.tickets, "limit": limit}
-        rows = fetch(self._connection, statements.LIST_UNPUBLISHED, values)
+        with self._connection.pipeline():
+            if arrived:
+                values = {"event_ids": [event.entry.id for event in arrived], "now": self._clock()}
+                query(self._connection, statements.MARK_PUBLISHED, values)
+            found = query(self._connection, statements.LIST_UNPUBLISHED, wanted) if wanted else None
+        telemetry.EVENTS_PUBLISHED.inc(len(arrived))
+        if wanted and found:
+            self._take(found.fetchall(), wanted["limit"])
+
+    def _take(self, rows: list[tuple[Any, ...]], limit: int) -> None:
         self._lines.take(Outbound.of_row(row[0], row[1:]) for row in rows)
         self._pause = SHORTEST_PAUSE if rows else min(self._pause * 2, LONGEST_PAUSE)
-        self._fetch_at = now if len(rows) >= limit else now + self._pause
+        has_more = any(count >= limit for count in Counter(row[0] for row in rows).values())
+        self._fetch_at = time.monotonic() + (0 if has_more else self._pause)
 
     def _send(self) -> None:
         for event in self._lines.next(time.monotonic()):
             self._to_kafka.send(event)
 
+    def _looks_at(self) -> float:
+        """When to look at the queue next; not at all while there are no shards to look at, or enough is at hand."""
+        return self._fetch_at if self._shards.own and self._lines.has_room else float("inf")
+
     def _until_next(self) -> float:
-        now = time.monotonic()
-        due = min(self._fetch_at, self._lines.waits_until()) if self._lines.has_room else self._lines.waits_until()
-        return max(0.0, min(due - now, LONGEST_PAUSE))
+        due = min(self._looks_at(), self._lines.waits_until())
+        return max(0.0, min(due - time.monotonic(), LONGEST_PAUSE))
 
     def _settle(self, within: float) -> None:
         """Wait for an answer, and see to all that are there by then."""
-        answers = self._to_kafka.answers(within)
-        self._mark([event for event, error in answers if error is None])
-        for event, error in answers:
+        failures = []
+        for event, error in self._to_kafka.answers(within):
             if error is None:
-                self._lines.acknowledged(event)
+                self._note_arrival(event)
             else:
                 self._lines.failed(event, time.monotonic())
-        self._look_at_failures([error for _, error in answers if error is not None])
+                failures.append(error)
+        self._look_at_failures(failures)
 
-    def _mark(self, events: Sequence[Outbound]) -> None:
-        if not events:
-            return
-        now, statement = self._clock(), statements.MARK_PUBLISHED
-        values = {"event_ids": [event.entry.id for event in events], "now": now}
-        self._connection.execute(statement.sql, statement.bind(values), prepare=True)
-        telemetry.EVENTS_PUBLISHED.inc(len(events))
-        for event in events:
-            telemetry.PUBLISH_SECONDS.observe((now - event.entry.occurred_at).total_seconds())
+    def _note_arrival(self, event: Outbound) -> None:
+        self._lines.acknowledged(event)
+        self._arrived.append(event)
         self._failing_since = None
+        telemetry.PUBLISH_SECONDS.observe((self._clock() - event.entry.occurred_at).total_seconds())
 
     def _look_at_failures(self, errors: Sequence[Exception]) -> None:
         if not errors:

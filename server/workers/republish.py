@@ -66,7 +66,7 @@ class Republication:
         """
         with psycopg.connect(self._dsn, cursor_factory=RawCursor) as connection:
             connection.server_cursor_factory = RawServerCursor
-            ((events, tickets),) = fetch(connection, selection.counted, dict(selection.values))
+            ((events, tickets),) = fetch(connection, selection.counted, selection.values)
             total = f"{events} events of {tickets} tickets"
             if not events:
                 self._say(f"{selection.words}: no event was published, so there is nothing to send")

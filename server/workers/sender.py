@@ -81,6 +81,7 @@ def sender(bootstrap_servers: str, topic: str) -> Iterator[Sender]:
         max_block_ms=PATIENCE * 1000,
         bootstrap_timeout_ms=PATIENCE * 1000,
         reconnect_backoff_max_ms=1000,
+        metrics_enabled=False,
     )
     try:
         yield Sender(producer, topic)

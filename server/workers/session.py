@@ -1,11 +1,11 @@
 """A relay's session with PostgreSQL: it ends when its relay does, however that ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import Connection, RawCursor
+from psycopg import Connection, Cursor, RawCursor
 
 from server.db.database import with_liveliness
 from server.db.statement import Statement
@@ -38,8 +38,12 @@ def session(dsn: str, name: str) -> Iterator[Connection[Any]]:
         yield connection
 
 
-def fetch(connection: Connection[Any], statement: Statement, values: dict[str, object]) -> list[tuple[Any, ...]]:
-    """The rows of a statement."""
+def query(connection: Connection[Any], statement: Statement, values: Mapping[str, object]) -> Cursor[Any]:
+    """A statement's cursor; in a pipeline its rows are there when that has ended."""
     cursor = connection.cursor(binary=True)
-    cursor.execute(statement.sql, statement.bind(values), prepare=True)
-    return cursor.fetchall()
+    return cursor.execute(statement.sql, statement.bind(values), prepare=True)
+
+
+def fetch(connection: Connection[Any], statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    """The rows of a statement."""
+    return query(connection, statement, values).fetchall()

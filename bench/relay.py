@@ -1,0 +1,143 @@
+"""How soon an event is in Kafka after its commit while the API is saturated, and how fast a backlog is worked off."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psycopg
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from devstack.kafka import TICKET_EVENTS
+from devstack.part import CHECKOUT
+from devstack.ports import Ports
+from devstack.stack import Stack
+
+SECONDS = 15.0
+CALLERS = 32
+BACKLOG = 20_000
+TARGET_SECONDS = 0.2
+PARTS = {"postgres", "kafka", "migrate", "api", "relay"}
+# When the transaction of each creation was committed, as PostgreSQL noted it; a ticket that was only created is that
+# transaction's own row. In seconds since 1970.
+COMMITS = """
+    SELECT e.id::text, extract(epoch FROM pg_xact_commit_timestamp(t.xmin))::float8
+    FROM admin_service.ticket_events e JOIN admin_service.support_tickets t ON t.id = e.ticket_id
+    WHERE e.event_type = 'ticket_created'
+"""
+UNSENT = "SELECT count(*) FROM admin_service.ticket_events WHERE published_at IS NULL"
+# Five events of each ticket.
+FILL = """
+    WITH made AS (
+        INSERT INTO admin_service.support_tickets (
+            id, user_id, subject, description, status, priority, created_at, updated_at, version, event_count,
+            history_count
+        )
+        SELECT gen_random_uuid(), gen_random_uuid(), 'Backlog', 'x', 'open', 'low', now(), now(), 1, 5, 5
+        FROM generate_series(1, %s)
+        RETURNING id
+    )
+    INSERT INTO admin_service.ticket_events (
+        id, ticket_id, position, sequence, change_id, event_type, occurred_at, actor_id, actor_role, is_internal,
+        comment_id, author_role, ticket
+    )
+    SELECT gen_random_uuid(), id, n, n, gen_random_uuid(), 'ticket_commented', now(), id, 'customer', false, id,
+        'customer', jsonb_build_object(
+            'id', id, 'user_id', id, 'subject', 'Backlog', 'status', 'open', 'priority', 'low', 'created_at', now(),
+            'updated_at', now(), 'version', 1
+        )
+    FROM made, generate_series(1, 5) n
+"""
+SPAN = """
+    SELECT extract(epoch FROM max(published_at) - min(published_at))::float8
+    FROM admin_service.ticket_events WHERE event_type = 'ticket_commented'
+"""
+
+
+def bench_relay() -> bool:
+    """Print the figures; False where events take longer to Kafka than they should."""
+    with TemporaryDirectory(prefix="nibble-") as folder, Stack(Path(folder), Ports.free(), parts=PARTS) as stack:
+        _note_times(stack)
+        create_seconds = _saturate(stack)
+        _until_sent(stack)
+        delays = _delays(stack)
+        rate = _work_off_a_backlog(stack)
+    in_time = _at(delays, 0.99) < TARGET_SECONDS
+    print(
+        f"relay: {len(create_seconds) / SECONDS:.0f} creates/s by {CALLERS} callers (median "
+        f"{_at(create_seconds, 0.5) * 1000:.0f} ms); commit to Kafka p50 {_at(delays, 0.5) * 1000:.0f} ms, p99 "
+        f"{_at(delays, 0.99) * 1000:.0f} ms (target {TARGET_SECONDS * 1000:.0f} ms: {'met' if in_time else 'MISSED'})"
+    )
+    print(f"relay: a backlog of {BACKLOG} events is worked off at {rate:.0f} events/s")
+    return in_time
+
+
+def _note_times(stack: Stack) -> None:
+    """Have PostgreSQL note when it commits, and Kafka when it appends, both by the clock of this machine."""
+    with psycopg.connect(stack.dsn, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
+    topic = ConfigResource(ConfigResourceType.TOPIC, TICKET_EVENTS, {"message.timestamp.type": "LogAppendTime"})
+    with closing(KafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)) as admin:
+        admin.alter_configs([topic])
+    for name in ("postgres", "api", "relay"):
+        stack.part(name).restart()
+
+
+def _delays(stack: Stack) -> list[float]:
+    """Seconds from each commit to the moment at which Kafka appended the event, shortest first."""
+    committed = dict(_query(stack, COMMITS))
+    appended: dict[str, float] = {}
+    consumer = KafkaConsumer(bootstrap_servers=stack.kafka_bootstrap, auto_offset_reset="earliest", group_id=None)
+    with closing(consumer):
+        consumer.assign([TopicPartition(TICKET_EVENTS, n) for n in consumer.partitions_for_topic(TICKET_EVENTS)])
+        while not committed.keys() <= appended.keys():
+            for record in itertools.chain.from_iterable(consumer.poll(timeout_ms=500).values()):
+                appended.setdefault(dict(record.headers)["ce_id"].decode(), record.timestamp / 1000)
+    return sorted(appended[event] - moment for event, moment in committed.items())
+
+
+def _saturate(stack: Stack) -> list[float]:
+    """How long each of the creates took, shortest first."""
+    arguments = [stack.grpc_target, stack.mint_token("service"), str(SECONDS), str(CALLERS)]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.creates", *arguments],
+        env={**os.environ, **stack.service_env()},
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return sorted(map(float, done.stdout.split()))
+
+
+def _work_off_a_backlog(stack: Stack) -> float:
+    """Events a second of one relay."""
+    relay = stack.part("relay")
+    relay.kill()
+    with psycopg.connect(stack.dsn, autocommit=True) as connection:
+        connection.execute(FILL, [BACKLOG // 5])
+    relay.start()
+    _until_sent(stack)
+    ((seconds,),) = _query(stack, SPAN)
+    return BACKLOG / float(seconds)
+
+
+def _until_sent(stack: Stack) -> None:
+    while _query(stack, UNSENT) != [(0,)]:
+        time.sleep(0.1)
+
+
+def _query(stack: Stack, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(stack.dsn, autocommit=True) as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    return ordered[int(share * (len(ordered) - 1))]
