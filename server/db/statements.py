@@ -381,9 +381,17 @@ def _oldest_per_shard(columns: Sequence[ColumnElement[Any]], *conditions: Column
     return rows.order_by(events.c.row_no).limit(_LIMIT).lateral("oldest")
 
 
-def _list_unpublished() -> Statement:
-    oldest = _oldest_per_shard(_OUTBOUND, events.c.ticket_id != all_(param("except", ARRAY(Uuid))))
-    return compiled(select(_shards.c.shard, *oldest.c).select_from(_shards.join(oldest, true())))
+def _mark_and_list() -> Statement:
+    """Mark `event_ids` as published, and list up to `limit` events of each of the shards, of no ticket in `except`.
+
+    One statement, as it is one round trip; its two halves see the same rows, so that the list leaves the marked out
+    by their ids.
+    """
+    arrived = param("event_ids", ARRAY(Uuid))
+    marked = update(events).where(events.c.id == any_(arrived)).values(published_at=moment("now")).cte("marked")
+    others = events.c.ticket_id != all_(param("except", ARRAY(Uuid)))
+    oldest = _oldest_per_shard(_OUTBOUND, others, events.c.id != all_(arrived))
+    return compiled(select(_shards.c.shard, *oldest.c).select_from(_shards.join(oldest, true())).add_cte(marked))
 
 
 def _measure_backlog() -> Statement:
@@ -399,11 +407,7 @@ def _measure_backlog() -> Statement:
     )
 
 
-# Up to `limit` events of each of the shards, but of no ticket in `except`.
-LIST_UNPUBLISHED = _list_unpublished()
-MARK_PUBLISHED = compiled(
-    update(events).where(events.c.id == any_(param("event_ids", ARRAY(Uuid)))).values(published_at=moment("now"))
-)
+MARK_AND_LIST_UNPUBLISHED = _mark_and_list()
 MEASURE_BACKLOG = _measure_backlog()
 
 _PUBLISHED = events.c.published_at.is_not(None)

@@ -31,7 +31,7 @@ from server.db import statements
 from server.db.tables import SHARDS
 from server.workers.lines import Lines, Outbound
 from server.workers.sender import DELIVERY_TIMEOUT, Sender, sender
-from server.workers.session import fetch, query, session
+from server.workers.session import fetch, session
 from server.workers.shards import Shards
 
 _log = structlog.stdlib.get_logger("nibble.relay")
@@ -133,12 +133,14 @@ class _Work:
             self._balance()
             self._settle(self._until_next())
             self._send()
-            self._exchange(self._wanted())
+            self._exchange()
             self._send()
         last = time.monotonic() + LAST_ANSWERS
+        # Nothing new is begun.
+        self._shards.leaving = set(self._shards.held)
         while not self._lines.are_quiet and time.monotonic() < last:
             self._settle(LONGEST_PAUSE)
-            self._exchange(None)
+            self._exchange()
 
     def _balance(self) -> None:
         now = time.monotonic()
@@ -152,26 +154,23 @@ class _Work:
         if self._lines.sent_before(now - OVERDUE_AFTER):
             raise KafkaTimeoutError("the client does not say what became of an event")
 
-    def _wanted(self) -> dict[str, Any] | None:
-        """What to look for in the queue, if anything, now."""
-        if time.monotonic() < self._looks_at():
-            return None
-        shards = list(self._shards.own)
-        return {"shards": shards, "except": self._lines.tickets, "limit": MOST_AT_ONCE // len(shards)}
-
-    def _exchange(self, wanted: dict[str, Any] | None) -> None:
-        """Mark what has arrived and look for what is wanted, both in one round trip."""
+    def _exchange(self) -> None:
+        """Mark what has arrived and look for more where it is time, both in one round trip."""
+        shards = list(self._shards.own) if time.monotonic() >= self._looks_at() else []
         arrived, self._arrived = self._arrived, []
-        if not arrived and not wanted:
+        if not arrived and not shards:
             return
-        with self._connection.pipeline():
-            if arrived:
-                values = {"event_ids": [event.entry.id for event in arrived], "now": self._clock()}
-                query(self._connection, statements.MARK_PUBLISHED, values)
-            found = query(self._connection, statements.LIST_UNPUBLISHED, wanted) if wanted else None
+        values = {
+            "event_ids": [event.entry.id for event in arrived],
+            "now": self._clock(),
+            "shards": shards,
+            "except": self._lines.tickets,
+            "limit": MOST_AT_ONCE // max(1, len(shards)),
+        }
+        rows = fetch(self._connection, statements.MARK_AND_LIST_UNPUBLISHED, values)
         telemetry.EVENTS_PUBLISHED.inc(len(arrived))
-        if wanted and found:
-            self._take(found.fetchall(), wanted["limit"])
+        if shards:
+            self._take(rows, MOST_AT_ONCE // len(shards))
 
     def _take(self, rows: list[tuple[Any, ...]], limit: int) -> None:
         self._lines.take(Outbound.of_row(row[0], row[1:]) for row in rows)

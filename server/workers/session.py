@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import Connection, Cursor, RawCursor
+from psycopg import Connection, RawCursor
 
 from server.db.database import with_liveliness
 from server.db.statement import Statement
@@ -38,12 +38,10 @@ def session(dsn: str, name: str) -> Iterator[Connection[Any]]:
         yield connection
 
 
-def query(connection: Connection[Any], statement: Statement, values: Mapping[str, object]) -> Cursor[Any]:
-    """A statement's cursor; in a pipeline its rows are there when that has ended."""
-    cursor = connection.cursor(binary=True)
-    return cursor.execute(statement.sql, statement.bind(values), prepare=True)
-
-
 def fetch(connection: Connection[Any], statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-    """The rows of a statement."""
-    return query(connection, statement, values).fetchall()
+    """The rows of a statement.
+
+    One at a time: amid a pipeline PostgreSQL would wait for a frozen client without end.
+    """
+    cursor = connection.cursor(binary=True)
+    return cursor.execute(statement.sql, statement.bind(values), prepare=True).fetchall()

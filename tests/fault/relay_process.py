@@ -6,6 +6,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from devstack.part import CHECKOUT, launcher
 from devstack.ports import LOOPBACK, free_port
@@ -56,7 +57,9 @@ class RelayProcess(Relay):
 
 def relay_of(stage: Stage) -> Relay:
     """The stack's own relay."""
-    return Relay(stage.stack.ports.metrics + stage.stack.workers)
+    port = urlsplit(stage.stack.metrics_url("relay")).port
+    assert port is not None
+    return Relay(port)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ LOCK_UNSENT = b"""
 WAITING_MARKS = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'
-        AND starts_with(query, 'UPDATE admin_service.ticket_events')
+        AND strpos(query, 'UPDATE admin_service.ticket_events') > 0
 """
 
 

@@ -79,7 +79,6 @@ LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
     "LIST_COMMENTS": (TICKET, LAST_VALUES, "ticket_comments_by_ticket", 1),
     "LIST_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
     "LIST_PUBLIC_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
-    "LIST_UNPUBLISHED": (QUEUE, {}, "ticket_events_unpublished", 2),
     "MEASURE_BACKLOG": (QUEUE, {}, "ticket_events_unpublished", 3),
     "LIST_PUBLISHED_OF_TICKET": (TICKET_OF_FEW, {}, "ticket_events_ticket_id_position_key", 1),
     # Such an index tells blocks of some thousand rows apart, no less; the table has 20.
@@ -151,6 +150,18 @@ def test_a_page_reads_about_a_page_of_rows_wherever_it_lies(
     values, start, _, ranges = LISTS[name]
     plan = plan_of(connection, getattr(statements, name), EVERYTHING | values | (DEEP if where == "deep" else start))
     assert rows_read(plan) <= ranges * PAGE, json.dumps(plan, indent=1)
+
+
+def test_the_queue_is_read_through_its_index_and_what_is_marked_meanwhile_by_its_id(
+    connection: psycopg.Connection,
+) -> None:
+    marked = [row[0] for row in connection.execute(b"SELECT id FROM admin_service.ticket_events LIMIT 40").fetchall()]
+    values = EVERYTHING | QUEUE | {"event_ids": marked, "now": START}
+    plan = plan_of(connection, statements.MARK_AND_LIST_UNPUBLISHED, values)
+    used = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+    assert used == {"ticket_events_unpublished", "ticket_events_pkey"}, json.dumps(plan, indent=1)
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan)}
+    assert rows_read(plan) <= 2 * (30 + len(marked))
 
 
 def blocks_read(plan: Node) -> int:

@@ -35,7 +35,7 @@ from tests.integration.vocabulary import (
 
 STATEMENTS = {name: value for name, value in vars(statements).items() if isinstance(value, Statement)}
 OF_THE_RELAY = {
-    "LIST_UNPUBLISHED", "MARK_PUBLISHED", "MEASURE_BACKLOG", "LIST_PUBLISHED_OF_TICKET", "LIST_PUBLISHED_BETWEEN",
+    "MARK_AND_LIST_UNPUBLISHED", "MEASURE_BACKLOG", "LIST_PUBLISHED_OF_TICKET", "LIST_PUBLISHED_BETWEEN",
     "COUNT_PUBLISHED_OF_TICKET", "COUNT_PUBLISHED_BETWEEN", "DELETE_OLD_EVENTS",
 }  # fmt: skip
 PREPARED = Statement("SELECT statement FROM pg_prepared_statements", ())

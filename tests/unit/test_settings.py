@@ -31,6 +31,7 @@ DEFAULTS = {
     "log_level": "info",
     "log_format": "json",
     "idempotency_key_ttl_seconds": 7 * 24 * 3600,
+    "event_retention_seconds": None,
     "reopen_on_comment": True,
     "max_concurrent_calls": 200,
     "default_deadline_seconds": 10,
