@@ -15,10 +15,10 @@ import psycopg
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from devstack.kafka import TICKET_EVENTS
 from devstack.part import CHECKOUT
 from devstack.ports import Ports
 from devstack.stack import Stack
+from server.workers.topics import TICKET_EVENTS
 
 SECONDS = 15.0
 CALLERS = 32
