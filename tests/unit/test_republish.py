@@ -33,16 +33,15 @@ class Kafka:
         return [Answer(event, FAILURE if event == self._but else None)]
 
 
-def republication() -> tuple[Republication, list[str]]:
-    said: list[str] = []
-    return Republication("postgresql:///nobody", "nowhere:1", "topic", said.append), said
+def republication() -> Republication:
+    return Republication("postgresql:///nobody", "nowhere:1", "topic", print)
 
 
 EVENTS = [an_event(ticket, sequence) for sequence in range(1, 6) for ticket in range(4)]
 
 
 def test_where_nothing_fails_everything_is_sent_each_tickets_in_their_order() -> None:
-    again, kafka = republication()[0], Kafka(but=None)
+    again, kafka = republication(), Kafka(but=None)
     again._work(iter(EVENTS), kafka)  # type: ignore[arg-type]
     assert again.sent == len(EVENTS)
     assert sorted(kafka.sent) == sorted(EVENTS)
@@ -52,7 +51,7 @@ def test_where_nothing_fails_everything_is_sent_each_tickets_in_their_order() ->
 
 
 def test_the_first_failure_ends_it_and_what_was_acknowledged_meanwhile_counts() -> None:
-    again, kafka = republication()[0], Kafka(but=an_event(2, 3))
+    again, kafka = republication(), Kafka(but=an_event(2, 3))
     with pytest.raises(KafkaTimeoutError):
         again._work(iter(EVENTS), kafka)  # type: ignore[arg-type]
     assert again.sent == len(kafka.sent) - 1
