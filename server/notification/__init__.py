@@ -1,1 +1,1 @@
-"""The Notification Service: tells people what happened to their tickets, in an inbox and by e-mail."""
+"""The Notification Service: who is told of a change, by inbox and by e-mail."""

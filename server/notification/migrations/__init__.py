@@ -1,0 +1,8 @@
+"""The migrations of the schema `notification_service`."""
+
+from pathlib import Path
+
+from server.db.migrator import Migrations
+from server.notification.tables import SCHEMA, metadata
+
+MIGRATIONS = Migrations(SCHEMA, Path(__file__).with_name("versions"), metadata, lock=7_262_941_011)

@@ -1,0 +1,55 @@
+"""The words of the Notification Service, the same in its tables, in its proto and in the events that it reads."""
+
+from enum import StrEnum
+
+
+class Type(StrEnum):
+    """What a notification tells."""
+
+    TICKET_CREATED = "ticket_created"
+    TICKET_ASSIGNED = "ticket_assigned"
+    TICKET_COMMENTED = "ticket_commented"
+    TICKET_STATUS_CHANGED = "ticket_status_changed"
+    TICKET_RESOLVED = "ticket_resolved"
+    TICKET_CLOSED = "ticket_closed"
+
+
+class Channel(StrEnum):
+    """How a notification reaches its recipient."""
+
+    INBOX = "inbox"
+    EMAIL = "email"
+
+
+class Status(StrEnum):
+    """Where a ticket stands."""
+
+    OPEN = "open"
+    IN_PROGRESS = "in_progress"
+    RESOLVED = "resolved"
+    CLOSED = "closed"
+
+
+class Priority(StrEnum):
+    """How soon a ticket wants an answer."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    URGENT = "urgent"
+
+
+class EmailKind(StrEnum):
+    """`single` tells one notification, `digest` those that came within a while."""
+
+    SINGLE = "single"
+    DIGEST = "digest"
+
+
+class EmailState(StrEnum):
+    """`waiting` to be sent, or one of three ends: `sent`, `dead` (given up), `dropped` (nothing to send, or nowhere)."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    DEAD = "dead"
+    DROPPED = "dropped"
