@@ -108,9 +108,3 @@ def upgrade() -> None:
     """Create the tables; the schema is there already, since Alembic keeps its revision in it."""
     for statement in _STATEMENTS:
         op.execute(statement)
-
-
-def downgrade() -> None:
-    """Drop them, with all that they hold."""
-    for table in ("consumed_events", "emails", "notifications", "recipients"):
-        op.execute(f"DROP TABLE notification_service.{table}")
