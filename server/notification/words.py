@@ -47,7 +47,7 @@ class EmailKind(StrEnum):
 
 
 class EmailState(StrEnum):
-    """`waiting`, or one of three ends: `sent`, `dead` (given up), `dropped` (nothing to send, or nowhere to send it)."""
+    """`waiting`, or one of three ends: `sent`, `dead` (given up), `dropped` (nothing to say, or nowhere to send it)."""
 
     WAITING = "waiting"
     SENT = "sent"
