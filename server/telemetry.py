@@ -46,7 +46,15 @@ CONSUMER_LAG_SECONDS = Gauge("nibble_consumer_lag_seconds", "Age of the oldest r
 CONSUMER_TROUBLE = Gauge(
     "nibble_consumer_last_trouble_timestamp_seconds", "When a consumer last met trouble, and waited"
 )
+NOTIFICATIONS = Counter("nibble_notifications", "Notifications written, by type", ["type"])
+EVENTS_TOO_OLD_TO_TELL = Counter("nibble_notifier_events_too_old", "Events that told nobody since they were too old")
+EMAILS = Counter("nibble_emails", "E-mails that came to an end, and attempts that did not, by outcome", ["outcome"])
+EMAILS_WAITING = Gauge("nibble_emails_waiting", "E-mails that are not sent so far, due or not")
+OLDEST_DUE_EMAIL_SECONDS = Gauge("nibble_emails_oldest_due_seconds", "How long the oldest waiting e-mail has been due")
+SMTP_TROUBLE = Gauge("nibble_smtp_trouble_timestamp_seconds", "When the SMTP server last failed as a whole")
 for _gauge in (CONSUMER_LAG_EVENTS, CONSUMER_LAG_SECONDS, CONSUMER_TROUBLE):
+    _gauge.set(math.nan)
+for _gauge in (EMAILS_WAITING, OLDEST_DUE_EMAIL_SECONDS, SMTP_TROUBLE):
     _gauge.set(math.nan)
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

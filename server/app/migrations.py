@@ -18,8 +18,9 @@ def run_migrate(settings: Settings) -> int:
 
     from server.db.migrations import MIGRATIONS as SUPPORT
     from server.db.migrator import migrate
+    from server.notification.migrations import MIGRATIONS as NOTIFICATION
 
-    for migrations in (SUPPORT,):
+    for migrations in (SUPPORT, NOTIFICATION):
         try:
             revision = migrate(settings.database_url, migrations)
         except DBAPIError as error:

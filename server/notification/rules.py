@@ -102,7 +102,7 @@ def sightings(event: Event) -> Iterator[Sighting]:
     """The staff members that the event shows at work: who did it, and who was assigned the ticket."""
     if event.actor_role in STAFF:
         yield Sighting(event.actor_id, event.actor_role, event.occurred_at)
-    if event.type is Type.TICKET_ASSIGNED and event.assignee_id not in (None, event.actor_id):
+    if event.type is Type.TICKET_ASSIGNED and event.assignee_id and event.assignee_id != event.actor_id:
         yield Sighting(event.assignee_id, None, event.occurred_at)
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     text,
 )
 
+from server.db.consumed import consumed_events
 from server.domain.callers import STAFF, Role
 from server.notification.words import Channel, EmailKind, EmailState, Priority, Status, Type
 
@@ -144,13 +145,4 @@ Index("emails_dead", emails.c.id, postgresql_where=text("state = 'dead'"))
 Index("emails_open", emails.c.recipient_id, unique=True, postgresql_where=text("is_open"))
 
 # Which events were taken in; the consumer frame writes it.
-consumed_events = Table(
-    "consumed_events",
-    metadata,
-    Column("event_id", Uuid, nullable=False),
-    Column("ticket_id", Uuid, nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("consumed_at", Moment, nullable=False),
-    PrimaryKeyConstraint("event_id", name="consumed_events_pkey"),
-    UniqueConstraint("ticket_id", "sequence", name="consumed_events_ticket_id_sequence_key"),
-)
+consumed_events(metadata)

@@ -13,6 +13,7 @@ from devstack.ports import Ports
 from devstack.stack import Stack
 from server.db.migrations import MIGRATIONS
 from server.db.migrator import migrate
+from server.notification.migrations import MIGRATIONS as NOTIFICATION_MIGRATIONS
 from tests.integration.consumer_line import Line
 from tests.integration.vocabulary import EMPTY, Desk
 from tests.stack_folder import stack_folder
@@ -53,7 +54,8 @@ def told() -> Iterator[Sequence[Mapping[str, Any]]]:
 def template(stack: Stack) -> str:
     """The name of a migrated database without rows."""
     _create_database(stack, TEMPLATE, "template1")
-    migrate(stack.dsn_for(TEMPLATE), MIGRATIONS)
+    for migrations in (MIGRATIONS, NOTIFICATION_MIGRATIONS):
+        migrate(stack.dsn_for(TEMPLATE), migrations)
     return TEMPLATE
 
 

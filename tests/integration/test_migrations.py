@@ -11,10 +11,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from server.db.database import Database, PoolLimits
-from server.db.migrations import MIGRATIONS
-from server.db.migrator import migrate
+from server.db.migrations import MIGRATIONS as SUPPORT
+from server.db.migrator import Migrations, migrate
 from server.db.statements import PROBE
-from server.db.tables import SCHEMA, metadata
+from server.notification.migrations import MIGRATIONS as NOTIFICATION
+
+EVERY_SERVICE = (SUPPORT, NOTIFICATION)
 
 # What a catalog says of a schema, in an order of its own; names of constraints and their text included.
 COLUMNS = """
@@ -22,7 +24,7 @@ COLUMNS = """
         a.attgenerated::text, pg_get_expr(d.adbin, d.adrelid)
     FROM pg_attribute a
     JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r'
-    JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'admin_service'
+    JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = %s
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attnum > 0 AND c.relname <> 'alembic_version'
     ORDER BY c.relname, a.attnum
@@ -30,17 +32,17 @@ COLUMNS = """
 CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, contype::text, pg_get_constraintdef(oid)
     FROM pg_constraint
-    WHERE connamespace = 'admin_service'::regnamespace AND conrelid::regclass::text NOT LIKE '%alembic_version'
+    WHERE connamespace = %s::regnamespace AND conrelid::regclass::text NOT LIKE '%%alembic_version'
     ORDER BY 1, 2
 """
 INDEXES = """
     SELECT tablename, indexname, indexdef FROM pg_indexes
-    WHERE schemaname = 'admin_service' AND tablename <> 'alembic_version'
+    WHERE schemaname = %s AND tablename <> 'alembic_version'
     ORDER BY 1, 2
 """
 STORAGE = """
     SELECT relname, reloptions FROM pg_class
-    WHERE relnamespace = 'admin_service'::regnamespace AND reloptions IS NOT NULL
+    WHERE relnamespace = %s::regnamespace AND reloptions IS NOT NULL
     ORDER BY 1
 """
 
@@ -61,60 +63,74 @@ def engine_for(dsn: str) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn))
 
 
-def catalog(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
+@pytest.fixture(params=EVERY_SERVICE, ids=lambda migrations: migrations.schema)
+def migrations(request: pytest.FixtureRequest) -> Migrations:
+    """Those of each service."""
+    found: Migrations = request.param
+    return found
+
+
+def catalog(dsn: str, schema: str) -> dict[str, list[tuple[Any, ...]]]:
     """Columns, constraints, indexes and storage settings of the schema."""
     with psycopg.connect(dsn) as connection:
         queries = {"columns": COLUMNS, "constraints": CONSTRAINTS, "indexes": INDEXES, "storage": STORAGE}
-        return {name: connection.execute(query.encode()).fetchall() for name, query in queries.items()}
+        return {name: connection.execute(query.encode(), [schema]).fetchall() for name, query in queries.items()}
 
 
-def create_declared_tables(dsn: str) -> None:
-    """The tables as `server.db.tables` declares them, without any migration."""
+def create_declared_tables(dsn: str, migrations: Migrations) -> None:
+    """The tables as the service declares them, without any migration."""
     engine = engine_for(dsn)
     with engine.begin() as connection:
-        connection.execute(sqlalchemy.schema.CreateSchema(SCHEMA))
-        metadata.create_all(connection)
+        connection.execute(sqlalchemy.schema.CreateSchema(migrations.schema))
+        migrations.metadata.create_all(connection)
     engine.dispose()
 
 
-def test_the_migrated_schema_is_the_declared_one_to_the_last_constraint(empty_dsn: str, another_empty_dsn: str) -> None:
-    migrate(empty_dsn, MIGRATIONS)
-    create_declared_tables(another_empty_dsn)
-    migrated, declared = catalog(empty_dsn), catalog(another_empty_dsn)
+def test_the_migrated_schema_is_the_declared_one_to_the_last_constraint(
+    migrations: Migrations, empty_dsn: str, another_empty_dsn: str
+) -> None:
+    migrate(empty_dsn, migrations)
+    create_declared_tables(another_empty_dsn, migrations)
+    migrated, declared = catalog(empty_dsn, migrations.schema), catalog(another_empty_dsn, migrations.schema)
     assert migrated == declared
-    assert migrated["storage"]
-    assert {row[0] for row in migrated["columns"]} == {table.name for table in metadata.sorted_tables}
+    assert migrated["storage"] or migrations is not SUPPORT
+    assert {row[0] for row in migrated["columns"]} == {table.name for table in migrations.metadata.sorted_tables}
 
 
 # Alembic can't change a generated column, and says so; the comparison above looks at it.
 @pytest.mark.filterwarnings("ignore:Computed default on:UserWarning")
-def test_autogenerate_finds_nothing_to_migrate(dsn: str) -> None:
+def test_autogenerate_finds_nothing_to_migrate(migrations: Migrations, dsn: str) -> None:
     engine = engine_for(dsn)
     options = {
         "include_schemas": True,
-        "version_table_schema": SCHEMA,
+        "include_name": lambda name, kind, _parents: kind != "schema" or name == migrations.schema,
+        "version_table_schema": migrations.schema,
         "compare_type": True,
         "compare_server_default": True,
     }
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, metadata) == []
+        assert compare_metadata(context, migrations.metadata) == []
     engine.dispose()
 
 
-def test_a_second_migration_changes_nothing(empty_dsn: str) -> None:
-    revision = migrate(empty_dsn, MIGRATIONS)
-    before = catalog(empty_dsn)
-    assert migrate(empty_dsn, MIGRATIONS) == revision
+def test_a_second_migration_changes_nothing(migrations: Migrations, empty_dsn: str) -> None:
+    revision = migrate(empty_dsn, migrations)
+    before = catalog(empty_dsn, migrations.schema)
+    assert migrate(empty_dsn, migrations) == revision
     assert revision is not None
-    assert catalog(empty_dsn) == before
+    assert catalog(empty_dsn, migrations.schema) == before
 
 
-def test_several_migrators_at_once_all_arrive(empty_dsn: str) -> None:
+def test_several_migrators_at_once_all_arrive(migrations: Migrations, empty_dsn: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        revisions = set(pool.map(migrate, [empty_dsn] * 4, [MIGRATIONS] * 4))
+        revisions = set(pool.map(migrate, [empty_dsn] * 4, [migrations] * 4))
     assert len(revisions) == 1
-    assert catalog(empty_dsn)["columns"]
+    assert catalog(empty_dsn, migrations.schema)["columns"]
+
+
+def test_no_two_services_wait_for_each_others_migrations() -> None:
+    assert len({migrations.lock for migrations in EVERY_SERVICE}) == len(EVERY_SERVICE)
 
 
 def test_a_migration_that_is_cut_off_leaves_nothing(empty_dsn: str) -> None:
@@ -123,11 +139,11 @@ def test_a_migration_that_is_cut_off_leaves_nothing(empty_dsn: str) -> None:
         connection.execute(b"CREATE SCHEMA admin_service")
         connection.execute(b"CREATE TABLE admin_service.idempotency_keys ()")
         with pytest.raises(sqlalchemy.exc.ProgrammingError):
-            migrate(empty_dsn, MIGRATIONS)
+            migrate(empty_dsn, SUPPORT)
         until_alone(connection)
         connection.execute(b"DROP TABLE admin_service.idempotency_keys")
-    assert catalog(empty_dsn)["columns"] == []
-    assert migrate(empty_dsn, MIGRATIONS) is not None
+    assert catalog(empty_dsn, SUPPORT.schema)["columns"] == []
+    assert migrate(empty_dsn, SUPPORT) is not None
 
 
 async def test_a_database_without_the_schema_says_what_to_do(empty_dsn: str) -> None:

@@ -9,8 +9,14 @@ import pytest
 import server
 from server.db import statements
 from server.db.statement import Statement
+from server.notification import statements as notification_statements
 
-STATEMENTS = {name: value for name, value in vars(statements).items() if isinstance(value, Statement)}
+STATEMENTS = {
+    name: value
+    for module in (statements, notification_statements)
+    for name, value in vars(module).items()
+    if isinstance(value, Statement)
+}
 SERVER = Path(server.__file__).parent
 # Where statements and tables are composed, in whichever service; migrations are run beside them.
 COMPOSERS = {"statement.py", "statements.py", "tables.py", "consumed.py"}
@@ -19,7 +25,9 @@ every_statement = pytest.mark.parametrize("statement", STATEMENTS.values(), ids=
 
 
 def test_there_are_statements() -> None:
-    assert {"CREATE_TICKET", "CHANGE_TICKET", "ADD_COMMENT", "GET_TICKET", "LIST_TICKETS"} <= set(STATEMENTS)
+    assert {"CREATE_TICKET", "CHANGE_TICKET", "ADD_COMMENT", "GET_TICKET", "LIST_TICKETS", "CLAIM_EMAILS"} <= set(
+        STATEMENTS
+    )
 
 
 @every_statement

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from server.db.consumed import create_consumed_events
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -92,15 +94,7 @@ _STATEMENTS = (
     """
     CREATE UNIQUE INDEX emails_open ON notification_service.emails (recipient_id) WHERE is_open
     """,
-    """
-    CREATE TABLE notification_service.consumed_events (
-        event_id uuid NOT NULL CONSTRAINT consumed_events_pkey PRIMARY KEY,
-        ticket_id uuid NOT NULL,
-        sequence integer NOT NULL,
-        consumed_at timestamptz NOT NULL,
-        CONSTRAINT consumed_events_ticket_id_sequence_key UNIQUE (ticket_id, sequence)
-    )
-    """,
+    create_consumed_events("notification_service"),
 )
 
 

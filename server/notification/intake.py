@@ -1,0 +1,261 @@
+"""What the Notification Service does with events: who is told of them becomes rows, in the consumer's transaction.
+
+A batch of any size takes the same few statements. Those who are to be told are locked first, all of them and in one
+order, so that several consumers never wait for each other in a circle.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from nibble.support.v1 import actor_pb2, ticket_event_pb2, ticket_pb2
+from psycopg import Connection, RawCursor
+
+from server import telemetry
+from server.db.statement import Statement
+from server.domain.callers import Role
+from server.notification import rules, statements
+from server.notification.ids import id_at
+from server.notification.rules import Event, Mutes, Sighting
+from server.notification.words import Channel, Priority, Status, Type
+
+# A staff member who goes on being seen is noted so often, that not every event costs a write.
+_LONGEST_UNNOTED = timedelta(hours=1)
+_UNNOTED_SHARE = 20
+
+_EventType = ticket_event_pb2.TicketEvent.Type
+_Reason = ticket_event_pb2.TicketEvent.Reason
+_Role = actor_pb2.Actor.Role
+_Status = ticket_pb2.Ticket.Status
+_Priority = ticket_pb2.Ticket.Priority
+
+
+class IntakeSettings(NamedTuple):
+    """How old an event may be and still be told, how long staff count as such unseen, how long digests collect."""
+
+    notify_within: timedelta = timedelta(days=7)
+    staff_seen_within: timedelta = timedelta(days=30)
+    digest_window: timedelta = timedelta(seconds=60)
+
+
+class _Pair(NamedTuple):
+    """One person to be told of one event, by some channels."""
+
+    event: Event
+    recipient_id: UUID
+    channels: frozenset[Channel] = frozenset(Channel)
+
+
+class Intake:
+    """The consumer frame's handler."""
+
+    def __init__(self, settings: IntakeSettings, clock: Callable[[], datetime]) -> None:
+        self._settings = settings
+        self._clock = clock
+
+    def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> None:
+        """Write what these events tell to whom, in the caller's open transaction."""
+        happened = [event_of(message) for message in events]
+        work = _Work(RawCursor(connection), self._settings, self._clock())
+        staff = work.staff_since(min((event.occurred_at for event in happened), default=work.now))
+        pairs = [_Pair(event, person) for event in happened for person in work.told(event, staff)]
+        work.meet({pair.recipient_id for pair in pairs}, staff.news())
+        _count(work.write(work.wanted(pairs)))
+
+
+class _Staff:
+    """The staff directory as the batch finds it and as its events, one after the other, change it."""
+
+    def __init__(self, known: Iterable[tuple[UUID, str, datetime]], unnoted: timedelta) -> None:
+        """Args: unnoted: how long a staff member may go on being seen without a note of it."""
+        rows = list(known)
+        self._unnoted = unnoted
+        self._noted = {user_id: seen for user_id, _, seen in rows}
+        self._roles = {user_id: Role(role) for user_id, role, _ in rows}
+        self.last_seen = dict(self._noted)
+
+    def see(self, sighting: Sighting) -> None:
+        """Take note; whose staff role nobody has said yet counts as an agent."""
+        user_id = sighting.user_id
+        self._roles[user_id] = sighting.role or self._roles.get(user_id, Role.SUPPORT_AGENT)
+        self.last_seen[user_id] = max(sighting.at, self.last_seen.get(user_id, sighting.at))
+
+    def news(self) -> dict[UUID, Sighting]:
+        """What is to be written: who is new, and whose note is out of date."""
+        return {
+            user_id: Sighting(user_id, self._roles[user_id], seen)
+            for user_id, seen in self.last_seen.items()
+            if user_id not in self._noted or seen > self._noted[user_id] + self._unnoted
+        }
+
+
+class _Work:
+    """One batch's statements."""
+
+    def __init__(self, cursor: RawCursor[Any], settings: IntakeSettings, now: datetime) -> None:
+        self._cursor = cursor
+        self._settings = settings
+        self._unnoted = min(_LONGEST_UNNOTED, settings.staff_seen_within / _UNNOTED_SHARE)
+        self.now = now
+
+    def staff_since(self, oldest: datetime) -> _Staff:
+        """The directory, with all who may count as staff for an event of that time or later."""
+        since = oldest - self._settings.staff_seen_within
+        return _Staff(self._rows(statements.LIST_STAFF, since=since), self._unnoted)
+
+    def told(self, event: Event, staff: _Staff) -> list[UUID]:
+        """Who is told of the event; `staff` learns from it."""
+        for sighting in rules.sightings(event):
+            staff.see(sighting)
+        if not rules.tells(event):
+            return []
+        if not rules.is_news(event, self.now, self._settings.notify_within):
+            telemetry.EVENTS_TOO_OLD_TO_TELL.inc()
+            return []
+        on_duty = rules.staff_at(staff.last_seen, event.occurred_at, self._settings.staff_seen_within)
+        return rules.told(event, on_duty)
+
+    def meet(self, recipients: Iterable[UUID], sightings: dict[UUID, Sighting]) -> None:
+        """Lock the recipients and the staff members that were seen, creating those who are new."""
+        people = sorted({*recipients, *sightings})
+        if not people:
+            return
+        seen = [sightings.get(user_id) for user_id in people]
+        self._run(
+            statements.MEET_RECIPIENTS,
+            user_ids=people,
+            roles=[sighting and sighting.role for sighting in seen],
+            seen_at=[sighting and sighting.at for sighting in seen],
+            unnoted=self._unnoted,
+        )
+
+    def wanted(self, pairs: Sequence[_Pair]) -> list[_Pair]:
+        """The pairs that some channel is open for, and that were not told before."""
+        if not pairs:
+            return []
+        people = list({pair.recipient_id for pair in pairs})
+        rows = self._rows(statements.GET_MUTES, user_ids=people)
+        mutes = {user_id: Mutes(frozenset(channels), frozenset(types)) for user_id, channels, types in rows}
+        known = self._told_before(pairs)
+        fresh = [pair for pair in pairs if (pair.recipient_id, pair.event.change_id) not in known]
+        open_ = (
+            pair._replace(channels=rules.channels(pair.event.type, mutes.get(pair.recipient_id, Mutes())))
+            for pair in fresh
+        )
+        return [pair for pair in open_ if pair.channels]
+
+    def _told_before(self, pairs: Sequence[_Pair]) -> set[tuple[UUID, UUID]]:
+        return set(
+            self._rows(
+                statements.LIST_TOLD,
+                recipient_ids=[pair.recipient_id for pair in pairs],
+                change_ids=[pair.event.change_id for pair in pairs],
+            )
+        )
+
+    def write(self, pairs: Sequence[_Pair]) -> Sequence[_Pair]:
+        """Write the notifications with their e-mails, and hand back what was written."""
+        if pairs:
+            emails = self._emails(pairs)
+            tellings = {pair.event.event_id: pair.event for pair in pairs}
+            self._run(statements.ADD_NOTIFICATIONS, **_tellings(tellings.values()), **self._pairs(pairs, emails))
+        return pairs
+
+    def _pairs(self, pairs: Sequence[_Pair], emails: Sequence[UUID | None]) -> dict[str, object]:
+        places = {event_id: place for place, event_id in enumerate(dict.fromkeys(p.event.event_id for p in pairs), 1)}
+        return {
+            "ids": [id_at(self.now) for _ in pairs],
+            "told_by": [places[pair.event.event_id] for pair in pairs],
+            "recipient_ids": [pair.recipient_id for pair in pairs],
+            "in_inbox": [Channel.INBOX in pair.channels for pair in pairs],
+            "email_ids": emails,
+            "now": self.now,
+        }
+
+    def _emails(self, pairs: Sequence[_Pair]) -> list[UUID | None]:
+        """The e-mail of each pair: one of its own, or its recipient's open digest; None where e-mail is muted."""
+        at_once = [rules.at_once(pair.event, pair.recipient_id) for pair in pairs]
+        mailed = [Channel.EMAIL in pair.channels for pair in pairs]
+        digests = self._open_digests(
+            pair.recipient_id for pair, now, mail in zip(pairs, at_once, mailed, strict=True) if mail and not now
+        )
+        emails = [
+            None if not mail else id_at(self.now) if now else digests[pair.recipient_id]
+            for pair, now, mail in zip(pairs, at_once, mailed, strict=True)
+        ]
+        self._add_singles(
+            {
+                email_id: pair.recipient_id
+                for email_id, pair, now in zip(emails, pairs, at_once, strict=True)
+                if email_id is not None and now
+            }
+        )
+        return emails
+
+    def _add_singles(self, emails: dict[UUID, UUID]) -> None:
+        if emails:
+            values = {"ids": list(emails), "recipient_ids": list(emails.values()), "now": self.now}
+            self._run(statements.ADD_SINGLE_EMAILS, **values)
+
+    def _open_digests(self, recipients: Iterable[UUID]) -> dict[UUID, UUID]:
+        people = sorted(set(recipients))
+        if not people:
+            return {}
+        due_at, ids = self.now + self._settings.digest_window, [id_at(self.now) for _ in people]
+        values = {"ids": ids, "recipient_ids": people, "due_at": due_at, "now": self.now}
+        return dict(self._rows(statements.OPEN_DIGESTS, **values))
+
+    def _run(self, statement: Statement, **values: object) -> None:
+        self._cursor.execute(statement.sql, statement.bind(values), prepare=True, binary=True)
+
+    def _rows(self, statement: Statement, **values: object) -> list[tuple[Any, ...]]:
+        self._run(statement, **values)
+        return self._cursor.fetchall()
+
+
+def event_of(message: ticket_event_pb2.TicketEvent) -> Event:
+    """What the rules look at of an event.
+
+    Raises:
+        ValueError: an id is no UUID, or a word is one that this version does not know.
+    """
+    ticket = message.ticket
+    return Event(
+        event_id=UUID(message.event_id),
+        type=Type(_EventType.Name(message.event_type)),
+        ticket_id=UUID(message.ticket_id),
+        change_id=UUID(message.change_id),
+        occurred_at=message.occurred_at.ToDatetime(tzinfo=UTC),
+        actor_id=UUID(message.actor.user_id),
+        actor_role=Role(_Role.Name(message.actor.role)),
+        owner_id=UUID(ticket.user_id),
+        assignee_id=UUID(ticket.assigned_to) if ticket.HasField("assigned_to") else None,
+        subject=ticket.subject,
+        priority=Priority(_Priority.Name(ticket.priority)),
+        status=Status(_Status.Name(ticket.status)),
+        to=Status(_Status.Name(message.to)) if message.HasField("to") else None,
+        reason=_Reason.Name(message.reason) if message.HasField("reason") else None,
+    )
+
+
+def _tellings(events: Iterable[Event]) -> dict[str, object]:
+    rows = list(events)
+    return {
+        "event_ids": [event.event_id for event in rows],
+        "change_ids": [event.change_id for event in rows],
+        "ticket_ids": [event.ticket_id for event in rows],
+        "types": [event.type for event in rows],
+        "subjects": [event.subject for event in rows],
+        "priorities": [event.priority for event in rows],
+        "statuses": [event.status for event in rows],
+        "actor_ids": [event.actor_id for event in rows],
+        "actor_roles": [event.actor_role for event in rows],
+        "occurred_at": [event.occurred_at for event in rows],
+    }
+
+
+def _count(pairs: Iterable[_Pair]) -> None:
+    for type_, count in Counter(pair.event.type for pair in pairs).items():
+        telemetry.NOTIFICATIONS.labels(type=type_).inc(count)

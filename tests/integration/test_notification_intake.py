@@ -1,0 +1,331 @@
+"""What events become in the Notification Service's tables, whoever takes them in, however often and in what batches."""
+
+import itertools
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+from nibble.support.v1.ticket_event_pb2 import TicketEvent
+
+from server.domain.callers import Caller
+from server.domain.tickets import Priority, Status
+from server.notification.intake import IntakeSettings
+from tests.integration.notifier_desk import NotifierDesk
+from tests.integration.vocabulary import Row
+from tests.system.vocabulary import dice
+from tests.unit.ticket_story import TicketStory, agent, customer, supervisor
+
+
+@pytest.fixture
+def desk(dsn: str) -> NotifierDesk:
+    """The intake on an empty database."""
+    return NotifierDesk(dsn)
+
+
+def types_of(rows: Sequence[Row]) -> list[str]:
+    """What is told, in order."""
+    return [row["type"] for row in rows]
+
+
+# --- Who is told ------------------------------------------------------------------------------------------------------
+
+
+def test_the_life_of_a_ticket_is_told_to_its_people_each_change_once(desk: NotifierDesk) -> None:
+    owner, worker, boss, other = customer(), agent(), supervisor(), agent()
+    desk.staff(worker, boss, other)
+    story = desk.open_ticket(owner).comment(owner).assign(boss, worker).comment(worker).comment(owner)
+    story.move(worker, Status.RESOLVED).comment(owner).move(worker, Status.CLOSED)
+    desk.take_in(story.events)
+
+    assert types_of(desk.told(owner)) == ["ticket_assigned", "ticket_commented", "ticket_resolved", "ticket_closed"]
+    assert types_of(desk.told(worker)) == ["ticket_created", "ticket_commented", "ticket_commented", "ticket_commented"]
+    assert types_of(desk.told(other)) == types_of(desk.told(boss)) == ["ticket_created", "ticket_commented"]
+
+
+def test_a_notification_says_what_its_event_says(desk: NotifierDesk) -> None:
+    owner, worker = customer(), agent()
+    story = desk.open_ticket(owner, subject="Cold soup", priority=Priority.HIGH).assign(worker)
+    desk.take_in(story.events)
+    (row,) = desk.told(owner)
+    event = story.events[1]
+    assert {name: str(row[name]) for name in ("change_id", "event_id", "ticket_id", "actor_id", "actor_role")} == {
+        "change_id": event.change_id,
+        "event_id": event.event_id,
+        "ticket_id": str(story.id),
+        "actor_id": str(worker.id),
+        "actor_role": "support_agent",
+    }
+    assert (row["subject"], row["priority"], row["status"]) == ("Cold soup", "high", "in_progress")
+    assert (row["occurred_at"], row["created_at"], row["read_at"]) == (story.now, desk.clock.now, None)
+    assert (row["number"], row["in_inbox"]) == (1, True)
+
+
+def test_numbers_have_no_gap_and_the_unread_are_counted(desk: NotifierDesk) -> None:
+    owner, worker = customer(), agent()
+    for _ in range(3):
+        desk.take_in(desk.open_ticket(owner).assign(worker).comment(worker).events)
+    assert [row["number"] for row in desk.told(owner)] == [1, 2, 3, 4, 5, 6]
+    row = desk.recipient(owner)
+    assert (row["last_number"], row["unread_count"]) == (6, 6)
+
+
+def test_a_change_that_comes_again_under_another_event_id_is_not_told_again(desk: NotifierDesk) -> None:
+    owner = customer()
+    story = desk.open_ticket(owner).assign(agent())
+    desk.take_in(story.events)
+    for event in story.events:
+        event.event_id = str(UUID(int=random.getrandbits(128)))
+    desk.take_in(story.events)
+    assert [row["number"] for row in desk.told(owner)] == [1]
+    assert len(desk.emails(owner)) == 1
+
+
+def test_what_happened_long_ago_is_told_to_nobody(desk: NotifierDesk) -> None:
+    owner, worker = customer(), agent()
+    old, new = desk.open_ticket(owner), desk.open_ticket(owner)
+    old.assign(worker)
+    desk.pass_by(timedelta(days=7).total_seconds() + 2)
+    new.now = desk.clock.now
+    desk.take_in([*old.events, *new.assign(worker).events])
+    assert [row["ticket_id"] for row in desk.told(owner)] == [new.id]
+
+
+# --- The staff directory ----------------------------------------------------------------------------------------------
+
+
+def test_staff_are_known_from_what_they_do_and_from_what_they_are_given(desk: NotifierDesk) -> None:
+    boss, worker, given = supervisor(), agent(), agent()
+    desk.take_in(desk.open_ticket(customer()).assign(boss, given).comment(worker).events)
+    desk.take_in(desk.open_ticket(customer()).events)
+    assert [types_of(desk.told(person)) for person in (boss, worker, given)] == [["ticket_created"]] * 3
+    assert desk.recipient(boss)["role"] == "support_supervisor"
+
+
+def test_within_a_batch_staff_are_told_from_the_moment_they_were_seen(desk: NotifierDesk) -> None:
+    worker = agent()
+    before, seen, after = desk.open_ticket(customer()), desk.open_ticket(customer()), desk.open_ticket(customer())
+    seen.assign(worker)
+    desk.take_in([*before.events, *seen.events, *after.events])
+    assert [row["ticket_id"] for row in desk.told(worker)] == [after.id]
+
+
+def test_staff_who_were_not_seen_for_long_are_told_no_more_and_are_back_at_once(desk: NotifierDesk) -> None:
+    worker = agent()
+    desk.staff(worker)
+    desk.pass_by(timedelta(days=30, seconds=1).total_seconds())
+    desk.take_in(desk.open_ticket(customer()).events)
+    assert desk.told(worker) == []
+    desk.take_in(desk.open_ticket(customer()).comment(worker).events)
+    desk.take_in(desk.open_ticket(customer()).events)
+    assert len(desk.told(worker)) == 1
+
+
+def test_being_seen_costs_a_write_once_an_hour(desk: NotifierDesk) -> None:
+    worker = agent()
+    seen = []
+    for _ in range(4):
+        desk.take_in(desk.open_ticket(customer()).comment(worker).events)
+        seen.append(desk.recipient(worker)["last_seen_at"])
+        desk.pass_by(25 * 60)
+    assert seen[0] == seen[1] == seen[2] < seen[3]
+
+
+# --- Mutes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_muted_type_comes_by_no_channel(desk: NotifierDesk) -> None:
+    owner, worker = customer(), agent()
+    desk.mute(owner, types=["ticket_assigned"])
+    desk.take_in(desk.open_ticket(owner).assign(worker).comment(worker).events)
+    assert types_of(desk.told(owner)) == ["ticket_commented"]
+    assert [row["number"] for row in desk.told(owner)] == [1]
+    assert len(desk.emails(owner)) == 1
+
+
+def test_with_the_inbox_muted_the_row_is_there_for_the_e_mail_alone(desk: NotifierDesk) -> None:
+    owner = customer()
+    desk.mute(owner, channels=["inbox"])
+    desk.take_in(desk.open_ticket(owner).assign(agent()).events)
+    (row,) = desk.told(owner)
+    (mail,) = desk.emails(owner)
+    assert (row["in_inbox"], row["email_id"]) == (False, mail["id"])
+    assert desk.recipient(owner)["unread_count"] == 0
+
+
+def test_with_e_mail_muted_there_is_none(desk: NotifierDesk) -> None:
+    owner, worker = customer(), agent()
+    desk.staff(worker)
+    desk.mute(owner, channels=["email"])
+    desk.mute(worker, channels=["email"])
+    desk.take_in(desk.open_ticket(owner).assign(worker).events)
+    assert [row["email_id"] for row in desk.told(owner) + desk.told(worker)] == [None, None]
+    assert desk.emails() == []
+
+
+def test_with_both_channels_muted_nothing_is_written(desk: NotifierDesk) -> None:
+    owner = customer()
+    desk.mute(owner, channels=["inbox", "email"])
+    desk.take_in(desk.open_ticket(owner).assign(agent()).events)
+    assert desk.told(owner) == desk.emails(owner) == []
+
+
+# --- E-mails ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_owner_gets_an_e_mail_at_once_for_each_notification(desk: NotifierDesk) -> None:
+    owner, worker = customer(), agent()
+    desk.take_in(desk.open_ticket(owner, priority=Priority.LOW).assign(worker).comment(worker).events)
+    mails = desk.emails(owner)
+    assert [(mail["kind"], mail["due_at"]) for mail in mails] == [("single", desk.clock.now)] * 2
+    assert {row["email_id"] for row in desk.told(owner)} == {mail["id"] for mail in mails}
+
+
+def test_a_burst_makes_one_digest_for_an_agent_and_an_e_mail_for_each_ticket_that_presses(desk: NotifierDesk) -> None:
+    worker = agent()
+    desk.staff(worker)
+    priorities = [Priority.URGENT, Priority.HIGH] + [Priority.MEDIUM, Priority.LOW] * 9
+    for priority in priorities:
+        desk.take_in(desk.open_ticket(customer(), priority=priority).events)
+        desk.pass_by(1)
+    mails = desk.emails(worker)
+    assert sorted(mail["kind"] for mail in mails) == ["digest", "single", "single"]
+    (digest,) = (mail for mail in mails if mail["kind"] == "digest")
+    assert sum(row["email_id"] == digest["id"] for row in desk.told(worker)) == 18
+
+
+def test_a_digest_is_due_a_window_after_its_first_notification(desk: NotifierDesk) -> None:
+    worker = agent()
+    desk.staff(worker)
+    first = desk.clock.now
+    for _ in range(3):
+        desk.take_in(desk.open_ticket(customer()).events)
+        desk.pass_by(25)
+    (digest,) = desk.emails(worker)
+    assert (digest["due_at"], digest["next_attempt_at"]) == (first + timedelta(seconds=60),) * 2
+
+
+def test_a_staff_member_who_owns_a_ticket_is_told_at_once_as_its_owner(desk: NotifierDesk) -> None:
+    worker, colleague = agent(), agent()
+    desk.take_in(desk.open_ticket(worker).assign(colleague).events)
+    assert [mail["kind"] for mail in desk.emails(worker)] == ["single"]
+
+
+# --- Any batches, any order, any number of consumers ------------------------------------------------------------------
+
+
+def lives(desk: NotifierDesk, chance: random.Random, staff: list[Caller], count: int) -> list[TicketStory]:
+    """Tickets with a few acts each; half of them of the same few people."""
+    owners = [customer() for _ in range(3)]
+    stories = []
+    for number in range(count):
+        owner = owners[number % 3] if number % 2 else customer()
+        stories.append(desk.open_ticket(owner, priority=chance.choice(list(Priority))))
+        for _ in range(chance.randrange(6)):
+            stories[-1].live(chance, owner, staff)
+    return stories
+
+
+def shuffled(chance: random.Random, stories: Sequence[TicketStory]) -> list[TicketEvent]:
+    """The events of all tickets mixed by chance, each ticket's in their order."""
+    queues = [list(story.events) for story in stories]
+    order = [number for number, queue in enumerate(queues) for _ in queue]
+    chance.shuffle(order)
+    return [queues[number].pop(0) for number in order]
+
+
+def batches(chance: random.Random, events: Sequence[TicketEvent], most: int) -> list[Sequence[TicketEvent]]:
+    """The events in order, cut by chance."""
+    cuts = sorted({0, len(events), *(chance.randrange(len(events)) for _ in range(len(events) // most))})
+    return [events[start:end] for start, end in itertools.pairwise(cuts)]
+
+
+def what_is_told(desk: NotifierDesk) -> set[tuple[object, ...]]:
+    """Every notification, without what only the order of tickets decides, and how it is mailed."""
+    rows = desk.rows(
+        b"SELECT n.recipient_id, change_id, event_id, type, subject, priority, status, in_inbox, kind"
+        b" FROM notification_service.notifications n LEFT JOIN notification_service.emails e ON e.id = n.email_id"
+    )
+    return {tuple(row.values()) for row in rows}
+
+
+def is_consistent(desk: NotifierDesk) -> None:
+    """Numbers without gap, and counts that are those of the rows."""
+    wrong = desk.rows(
+        b"SELECT user_id FROM notification_service.recipients LEFT JOIN ("
+        b" SELECT recipient_id, count(*) AS all_of_them, max(number) AS highest,"
+        b" count(*) FILTER (WHERE in_inbox AND read_at IS NULL) AS unread"
+        b" FROM notification_service.notifications GROUP BY 1) n ON recipient_id = user_id"
+        b" WHERE (last_number, last_number, unread_count)"
+        b" <> (coalesce(all_of_them, 0), coalesce(highest, 0), coalesce(unread, 0))"
+    )
+    assert wrong == []
+
+
+def test_the_same_events_in_any_batches_and_order_of_tickets_tell_the_same(desk: NotifierDesk) -> None:
+    chance = dice("batches")
+    staff = [agent() for _ in range(4)]
+    stories = lives(desk, chance, staff, 30)
+    results = []
+    for most in (1, 5, 1000):
+        desk.run(b"TRUNCATE notification_service.recipients, notification_service.notifications")
+        desk.run(b"TRUNCATE notification_service.emails")
+        desk.staff(*staff)
+        desk.mute(staff[0], types=["ticket_created"])
+        for batch in batches(chance, shuffled(chance, stories), most):
+            desk.take_in(batch)
+        is_consistent(desk)
+        results.append(what_is_told(desk))
+    assert results[0] == results[1] == results[2]
+    assert len(results[0]) > 100
+
+
+def test_consumers_at_once_never_wait_for_each_other_in_a_circle(desk: NotifierDesk) -> None:
+    chance = dice("consumers")
+    staff = [agent() for _ in range(10)]
+    desk.staff(*staff)
+    stories = lives(desk, chance, staff, 120)
+    shares = [stories[number::4] for number in range(4)]
+
+    def consume(share: list[TicketStory]) -> None:
+        for batch in batches(random.Random(len(share)), shuffled(random.Random(1), share), 8):  # noqa: S311
+            desk.take_in(batch)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(consume, shares))
+    is_consistent(desk)
+    together = what_is_told(desk)
+
+    desk.run(b"TRUNCATE notification_service.recipients, notification_service.notifications")
+    desk.run(b"TRUNCATE notification_service.emails")
+    desk.staff(*staff)
+    desk.take_in(shuffled(chance, stories))
+    assert what_is_told(desk) == together
+
+
+def test_a_batch_that_is_rolled_back_leaves_nothing(desk: NotifierDesk) -> None:
+    worker = agent()
+    desk.staff(worker)
+    with psycopg.connect(desk.dsn) as connection:
+        desk.intake.apply(connection, desk.open_ticket(customer()).events)
+        connection.rollback()
+    assert desk.told(worker) == desk.emails(worker) == []
+    assert desk.recipient(worker)["last_number"] == 0
+
+
+def test_the_settings_of_the_intake_are_at_work(dsn: str) -> None:
+    desk = NotifierDesk(dsn, IntakeSettings(timedelta(hours=1), timedelta(hours=2), timedelta(seconds=5)))
+    worker, gone = agent(), agent()
+    desk.staff(gone)
+    desk.pass_by(7201)
+    desk.staff(worker)
+    desk.take_in(desk.open_ticket(customer()).events)
+    assert [mail["due_at"] for mail in desk.emails()] == [desk.clock.now + timedelta(seconds=5)]
+    assert (len(desk.told(worker)), desk.told(gone)) == (1, [])
+    late = desk.open_ticket(customer())
+    desk.pass_by(3601)
+    desk.take_in(late.events)
+    assert len(desk.told(worker)) == 1
