@@ -197,6 +197,9 @@ class Stack:
             "USER_SERVICE_TARGET": self._user_service.target,
             "SMTP_HOST": LOOPBACK,
             "SMTP_PORT": str(self._mail.port),
+            "SMTP_SECURITY": "none",
+            "EMAIL_FROM": "Nibble Support <support@nibble.example>",
+            "TICKET_URL": "https://support.nibble.example/tickets/{ticket_id}",
             "LOG_FORMAT": "json",
             # Within the time that the whole stack takes to stop.
             # Ctrl-C stops the gateway too: no caller is left to be spared a refusal.

@@ -1,10 +1,11 @@
-"""One command per role: `python -m server api|relay|migrate|republish|dead-letters|health`."""
+"""One command per role, `python -m server api|relay|notifier|migrate|…`, and what operators do."""
 
 import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from uuid import UUID
 
 from server import telemetry
 from server.app import republish
@@ -28,25 +29,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if _is_serving(int(port), os.environ) else 1
     if arguments.command == "dead-letters":
         return _deal_with_dead_letters(arguments, os.environ.get("KAFKA_BOOTSTRAP_SERVERS", ""))
-    role = Role(arguments.command)
+    # What operators do takes the settings of the migrations: the database alone.
+    role = Role.MIGRATE if arguments.command == "dead-emails" else Role(arguments.command)
     try:
         settings = read_settings(role, _environ(arguments))
         telemetry.configure_logging(settings.log_level, settings.log_format)
         return _run(role, settings, arguments)
     except (SettingsError, StartError) as error:
         for line in str(error).strip().splitlines():
-            print(f"server {role}: {line}", file=sys.stderr)  # noqa: T201
+            print(f"server {arguments.command}: {line}", file=sys.stderr)  # noqa: T201
         return CANNOT_START
 
 
 def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
     """Each role loads what it needs and no more."""
+    if arguments.command == "dead-emails":
+        from server.app.notification import deal_with_dead_emails
+
+        return deal_with_dead_emails(settings, arguments.act, arguments.ids)
     if role is Role.MIGRATE:
         from server.app.migrations import run_migrate
 
         return run_migrate(settings)
     if role is Role.REPUBLISH:
         return republish.run_republish(settings, arguments)
+    if role is Role.NOTIFIER:
+        from server.app.notification import run_notifier
+
+        return run_notifier(settings)
     from server.app import support
 
     if role is Role.API:
@@ -114,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("relay", help="send the events to Kafka")
     again = commands.add_parser("republish", help="send events to Kafka once more, with the same ids")
     republish.add_arguments(again)
+    commands.add_parser("notifier", help="tell people of events, by their inbox and by e-mail")
+    mails = commands.add_parser("dead-emails", help="look at the e-mails that were given up, or try them again")
+    mails.add_argument("act", choices=["list", "retry"])
+    mails.add_argument("ids", nargs="*", type=UUID, help="which ones to try again; all, where none is named")
     commands.add_parser("migrate", help="bring the database up to date, then end")
     letters = commands.add_parser(
         "dead-letters", help="look at the events that a consumer could not use, or deal with them"

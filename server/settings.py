@@ -76,6 +76,12 @@ def _dsn(text: str) -> str:
     return text
 
 
+def _ticket_url(text: str) -> str:
+    if "{ticket_id}" not in _url(text):
+        raise ValueError("must have {ticket_id} where the ticket's id goes")
+    return text
+
+
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("must be an http or https URL")
@@ -84,6 +90,7 @@ def _url(text: str) -> str:
 
 _port = _number(int, 1, 65_535)
 _seconds = _number(float, 0.1, 86_400)
+_long = _number(float, 1, 315_360_000)
 
 
 def _setting(
@@ -134,6 +141,22 @@ class Settings:
     user_service_timeout_seconds: float = _setting(_seconds, 2.0)
     dead_letter_limit: int = _setting(_number(int, 0, 100_000), 10)
     consumer_session_timeout_seconds: float = _setting(_number(float, 1, 300), 10.0)
+    notify_within_seconds: float = _setting(_long, 604_800.0)
+    staff_seen_within_seconds: float = _setting(_long, 2_592_000.0)
+    digest_window_seconds: float = _setting(_seconds, 60.0)
+    notification_retention_seconds: float = _setting(_long, 15_552_000.0)
+    ticket_url: str = _setting(_ticket_url, needed_by=(Role.NOTIFIER,))
+    email_from: str = _setting(needed_by=(Role.NOTIFIER,))
+    smtp_host: str = _setting(needed_by=(Role.NOTIFIER,))
+    smtp_port: int = _setting(_port, 587)
+    smtp_security: str = _setting(_one_of("none", "starttls", "tls"), "starttls")
+    smtp_username: str | None = _setting()
+    smtp_password: str | None = _setting(secret=True)
+    sender_threads: int = _setting(_number(int, 1, 32), 2)
+    email_lease_seconds: float = _setting(_seconds, 60.0)
+    email_retry_seconds: float = _setting(_seconds, 5.0)
+    email_retry_max_seconds: float = _setting(_seconds, 900.0)
+    email_give_up_seconds: float = _setting(_long, 21_600.0)
     tls_cert_file: Path | None = _setting(Path)  # noqa: RUF009
     tls_key_file: Path | None = _setting(Path)  # noqa: RUF009
     tls_client_ca_file: Path | None = _setting(Path)  # noqa: RUF009
@@ -162,7 +185,7 @@ def read_settings(role: Role, environ: Mapping[str, str] = os.environ) -> Settin
                 problems.append(f"{name} is not set; the {role} needs it")
         except ValueError as error:
             problems.append(f"{name} {error}")
-    problems += _contradictions(role, values) + _tls_contradictions(values)
+    problems += _contradictions(role, values) + _tls_contradictions(values) + _smtp_contradictions(values)
     if problems:
         raise SettingsError("\n".join(problems))
     return Settings(**values)
@@ -172,6 +195,15 @@ def _contradictions(role: Role, values: Mapping[str, Any]) -> list[str]:
     if role in APIS and ("jwks_file" in values) == ("jwks_url" in values):
         return ["JWKS_FILE or JWKS_URL must be set, and not both"]
     return []
+
+
+def _smtp_contradictions(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if ("smtp_username" in values) != ("smtp_password" in values):
+        problems.append("SMTP_USERNAME and SMTP_PASSWORD must both be set, or neither")
+    if "smtp_username" in values and values.get("smtp_security") == "none":
+        problems.append("SMTP_PASSWORD would be sent in the clear: SMTP_SECURITY must be starttls or tls")
+    return problems
 
 
 def _tls_contradictions(values: Mapping[str, Any]) -> list[str]:

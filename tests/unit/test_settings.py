@@ -18,6 +18,12 @@ API = {
     "PAGE_TOKEN_KEY": "a-key-of-at-least-32-characters-x",
 }
 RELAY = {"DATABASE_URL": "postgresql:///nibble", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092"}
+NOTIFIER = RELAY | {
+    "USER_SERVICE_TARGET": "127.0.0.1:50051",
+    "TICKET_URL": "https://support.nibble.example/tickets/{ticket_id}",
+    "EMAIL_FROM": "Nibble Support <support@nibble.example>",
+    "SMTP_HOST": "mail.nibble.example",
+}
 MIGRATE = {"DATABASE_URL": "postgresql:///nibble"}
 
 DEFAULTS = {
@@ -48,14 +54,26 @@ DEFAULTS = {
     "user_service_timeout_seconds": 2,
     "dead_letter_limit": 10,
     "consumer_session_timeout_seconds": 10,
+    "notify_within_seconds": 7 * 24 * 3600,
+    "staff_seen_within_seconds": 30 * 24 * 3600,
+    "digest_window_seconds": 60,
+    "notification_retention_seconds": 180 * 24 * 3600,
+    "smtp_port": 587,
+    "smtp_security": "starttls",
+    "smtp_username": None,
+    "smtp_password": None,
+    "sender_threads": 2,
+    "email_lease_seconds": 60,
+    "email_retry_seconds": 5,
+    "email_retry_max_seconds": 900,
+    "email_give_up_seconds": 6 * 3600,
     "tls_cert_file": None,
     "tls_key_file": None,
     "tls_client_ca_file": None,
     "tls_probe_cert_file": None,
     "tls_probe_key_file": None,
 }
-NEEDED = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "JWT_ISSUER", "JWT_AUDIENCE", "JWKS_FILE", "PAGE_TOKEN_KEY"}
-NEEDED |= {"USER_SERVICE_TARGET"}
+NEEDED = API.keys() | NOTIFIER.keys()
 
 
 def read(**changes: str) -> Settings:
@@ -121,12 +139,18 @@ NUMBERS = {
     "SHUTDOWN_GRACE_SECONDS": ["-1", "nan", "x"],
     "DEAD_LETTER_LIMIT": ["-1", "1.5", "x"],
     "CONSUMER_SESSION_TIMEOUT_SECONDS": ["0", "nan", "x"],
+    "SMTP_PORT": ["0", "smtp"],
+    "SENDER_THREADS": ["0", "33", "two"],
+    "DIGEST_WINDOW_SECONDS": ["0", "nan", "x"],
+    "NOTIFY_WITHIN_SECONDS": ["0", "inf", "7d"],
 }
 WORDS = {
     "LOG_LEVEL": ["INFO", "loud"],
     "LOG_FORMAT": ["text", "JSON"],
     "REOPEN_ON_COMMENT": ["yes", "1", "True"],
     "PAGE_TOKEN_KEY": ["short", "x" * 31],
+    "SMTP_SECURITY": ["ssl", "STARTTLS"],
+    "TICKET_URL": ["https://support.nibble.example/tickets", "tickets/{ticket_id}"],
 }
 BAD = [(name, text) for name, texts in (NUMBERS | WORDS).items() for text in texts]
 
@@ -155,11 +179,12 @@ def test_every_bad_value_is_named_at_once() -> None:
     ("role", "name"),
     [(Role.API, name) for name in API if name != "JWKS_FILE"]
     + [(Role.RELAY, name) for name in RELAY]
+    + [(Role.NOTIFIER, name) for name in NOTIFIER]
     + [(Role.MIGRATE, name) for name in MIGRATE],
 )
 @pytest.mark.parametrize("how", ["empty", "absent"])
 def test_each_role_names_what_it_lacks(role: Role, name: str, how: str) -> None:
-    environ = {Role.API: API, Role.RELAY: RELAY, Role.MIGRATE: MIGRATE}[role].copy()
+    environ = {Role.API: API, Role.RELAY: RELAY, Role.NOTIFIER: NOTIFIER, Role.MIGRATE: MIGRATE}[role].copy()
     environ.pop(name)
     if how == "empty":
         environ[name] = ""
@@ -189,6 +214,19 @@ def test_the_keys_may_come_from_an_url() -> None:
 def test_keys_come_by_http_only(url: str) -> None:
     with pytest.raises(SettingsError, match="JWKS_URL must be"):
         read(JWKS_FILE="", JWKS_URL=url)
+
+
+@pytest.mark.parametrize("changes", [{"SMTP_USERNAME": "nibble"}, {"SMTP_PASSWORD": PASSWORD}])
+def test_a_login_has_a_name_and_a_password(changes: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=r"^SMTP_USERNAME and SMTP_PASSWORD must both be set, or neither$"):
+        read_settings(Role.NOTIFIER, NOTIFIER | changes)
+
+
+def test_a_password_is_not_sent_in_the_clear() -> None:
+    login = {"SMTP_USERNAME": "nibble", "SMTP_PASSWORD": PASSWORD}
+    assert PASSWORD not in repr(read_settings(Role.NOTIFIER, NOTIFIER | login))
+    with pytest.raises(SettingsError, match=r"^SMTP_PASSWORD would be sent in the clear"):
+        read_settings(Role.NOTIFIER, NOTIFIER | login | {"SMTP_SECURITY": "none"})
 
 
 PAIRS = [("TLS_CERT_FILE", "TLS_KEY_FILE"), ("TLS_PROBE_CERT_FILE", "TLS_PROBE_KEY_FILE")]
