@@ -3,7 +3,7 @@
 import functools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from tests.system.vocabulary import eventually, new_id
 from tests.unit.signing import signer
 
 WORKERS = 2
+WITHOUT_KAFKA = ("postgres", "migrate", "api", "gateway")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
     try:
         # Durable: tests kill PostgreSQL and count what is left.
         # As in production, a worker that stops goes on until the gateway has seen it.
-        env = {"SHUTDOWN_DELAY_SECONDS": "3"}
+        # Of the hundreds of agents that the tests make up, few are told of each new ticket.
+        env = {"SHUTDOWN_DELAY_SECONDS": "3", "STAFF_SEEN_WITHIN_SECONDS": "20"}
         stack = Stack(folder, Ports.free(WORKERS), workers=WORKERS, env=env)
         publish(stack.identity.jwks_file, *map(signer, ALGORITHMS), *odd_keys().values())
         with stack, ExitStack() as cleanup:
@@ -77,9 +79,8 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
 
 
 @contextmanager
-def small_stage(**env: str) -> Iterator[Stage]:
-    """A second system without Kafka, whose one API process has these settings."""
-    parts = {"postgres", "migrate", "api", "gateway"}
+def small_stage(parts: Collection[str] = WITHOUT_KAFKA, **env: str) -> Iterator[Stage]:
+    """A second system of these parts, whose one API process and others have these settings."""
     with ExitStack() as cleanup:
         folder = cleanup.enter_context(stack_folder())
         stack = cleanup.enter_context(Stack(folder, Ports.free(), parts=parts, env=env, durable=False))
