@@ -38,6 +38,7 @@ RETRY_PAUSE = 1.0
 STATEMENT_TIMEOUT_MS = 30_000
 MEASURE_SECONDS = 5.0
 PRUNE_SECONDS = 60.0
+OUTCOMES = ("sent", "dropped", "dead", "delayed", "put_off")
 # While the SMTP server or the User Service is down as a whole, a sender tries it again so much later at the latest.
 LONGEST_SILENCE = timedelta(seconds=60)
 # E-mails that wait for the User Service are due again after up to so many times the shortest pause.
@@ -155,6 +156,9 @@ class Sender:
         self._database = _Part("the database does not answer as it should", "the database answers again")
         self._delivery = _Part("e-mails wait", "e-mails go out again")
         self._measured = self._pruned = float("-inf")
+        # There from the start, so that an alarm sees the first of each.
+        for outcome in OUTCOMES:
+            telemetry.EMAILS.labels(outcome=outcome)
 
     def run(self) -> None:
         """Work until stopped, through failures of PostgreSQL, the SMTP server and the User Service."""
