@@ -77,9 +77,9 @@ class _Staff:
         self.last_seen = dict(self._noted)
 
     def see(self, sighting: Sighting) -> None:
-        """Take note; whose staff role nobody has said yet counts as an agent."""
+        """Take note."""
         user_id = sighting.user_id
-        self._roles[user_id] = sighting.role or self._roles.get(user_id, Role.SUPPORT_AGENT)
+        self._roles[user_id] = sighting.role
         self.last_seen[user_id] = max(sighting.at, self.last_seen.get(user_id, sighting.at))
 
     def news(self) -> dict[UUID, Sighting]:
@@ -107,7 +107,7 @@ class _Work:
 
     def told(self, event: Event, staff: _Staff) -> list[UUID]:
         """Who is told of the event; `staff` learns from it."""
-        for sighting in rules.sightings(event):
+        if sighting := rules.sighting(event):
             staff.see(sighting)
         if not rules.tells(event):
             return []

@@ -7,7 +7,7 @@ Source: the comments of `nibble.notification.v1.Notification.Type`. Where those 
 - An owner who is the assignee too tells nobody by commenting: only they were waiting for it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -52,10 +52,10 @@ class Mutes(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """A staff member at work; `role` is None where the event does not say which of the two staff roles it is."""
+    """A staff member at work."""
 
     user_id: UUID
-    role: Role | None
+    role: Role
     at: datetime
 
 
@@ -98,12 +98,15 @@ def told(event: Event, staff: Collection[UUID]) -> list[UUID]:
     return [person for person in people if person != event.actor_id]
 
 
-def sightings(event: Event) -> Iterator[Sighting]:
-    """The staff members that the event shows at work: who did it, and who was assigned the ticket."""
-    if event.actor_role in STAFF:
-        yield Sighting(event.actor_id, event.actor_role, event.occurred_at)
-    if event.type is Type.TICKET_ASSIGNED and event.assignee_id and event.assignee_id != event.actor_id:
-        yield Sighting(event.assignee_id, None, event.occurred_at)
+def sighting(event: Event) -> Sighting | None:
+    """The staff member that the event shows at work.
+
+    Only who did it: an actor's role is what their token said. That a ticket was given to somebody proves nothing: a
+    mistyped id would make a customer one of those who are told of everybody's tickets.
+    """
+    if event.actor_role not in STAFF:
+        return None
+    return Sighting(event.actor_id, event.actor_role, event.occurred_at)
 
 
 def staff_at(last_seen: Mapping[UUID, datetime], moment: datetime, within: timedelta) -> list[UUID]:

@@ -33,8 +33,8 @@ class NotificationServiceStub:
     Callers, the form of errors, and the errors that every call may fail with are those of
     `nibble.support.v1.TicketService`.
 
-    Support staff are known to this service from what they do: whoever calls it, works on a ticket or is assigned one as
-    an agent or a supervisor is told of new tickets from then on.
+    Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
+    supervisor is told of new tickets from then on.
     """
 
     def __init__(self, channel):
@@ -82,8 +82,8 @@ class NotificationServiceServicer:
     Callers, the form of errors, and the errors that every call may fail with are those of
     `nibble.support.v1.TicketService`.
 
-    Support staff are known to this service from what they do: whoever calls it, works on a ticket or is assigned one as
-    an agent or a supervisor is told of new tickets from then on.
+    Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
+    supervisor is told of new tickets from then on.
     """
 
     def ListNotifications(self, request, context):
@@ -199,8 +199,8 @@ class NotificationService:
     Callers, the form of errors, and the errors that every call may fail with are those of
     `nibble.support.v1.TicketService`.
 
-    Support staff are known to this service from what they do: whoever calls it, works on a ticket or is assigned one as
-    an agent or a supervisor is told of new tickets from then on.
+    Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
+    supervisor is told of new tickets from then on.
     """
 
     @staticmethod

@@ -34,8 +34,8 @@ class NotificationServiceStub:
     Callers, the form of errors, and the errors that every call may fail with are those of
     `nibble.support.v1.TicketService`.
 
-    Support staff are known to this service from what they do: whoever calls it, works on a ticket or is assigned one as
-    an agent or a supervisor is told of new tickets from then on.
+    Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
+    supervisor is told of new tickets from then on.
     """
 
     @_typing.overload
@@ -92,8 +92,8 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     Callers, the form of errors, and the errors that every call may fail with are those of
     `nibble.support.v1.TicketService`.
 
-    Support staff are known to this service from what they do: whoever calls it, works on a ticket or is assigned one as
-    an agent or a supervisor is told of new tickets from then on.
+    Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
+    supervisor is told of new tickets from then on.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -146,8 +146,8 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
     Callers, the form of errors, and the errors that every call may fail with are those of
     `nibble.support.v1.TicketService`.
 
-    Support staff are known to this service from what they do: whoever calls it, works on a ticket or is assigned one as
-    an agent or a supervisor is told of new tickets from then on.
+    Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
+    supervisor is told of new tickets from then on.
     """
 
     @_abc_1.abstractmethod
