@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a run by path fi
 
 from protos import contract, generate
 from server.domain import permissions as support
+from server.notification import permissions as notification
 
 TESTS = generate.ROOT / "tests" / "system"
-PERMITTED = {**support.MAY_CALL}
+PERMITTED = {**support.MAY_CALL, **notification.MAY_CALL}
 """The permission tables of all services."""
 
 

@@ -57,6 +57,10 @@ def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
         from server.app.notification import run_notifier
 
         return run_notifier(settings)
+    if role is Role.NOTIFICATION_API:
+        from server.app.notification_api import run_api
+
+        return run_api(settings)
     from server.app import support
 
     if role is Role.API:
@@ -128,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     mails = commands.add_parser("dead-emails", help="look at the e-mails that were given up, or try them again")
     mails.add_argument("act", choices=["list", "retry"])
     mails.add_argument("ids", nargs="*", type=UUID, help="which ones to try again; all, where none is named")
+    commands.add_parser("notification-api", help="answer gRPC calls about what people are told")
     commands.add_parser("migrate", help="bring the database up to date, then end")
     letters = commands.add_parser(
         "dead-letters", help="look at the events that a consumer could not use, or deal with them"

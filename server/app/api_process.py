@@ -30,11 +30,12 @@ _log = structlog.stdlib.get_logger("nibble.app")
 
 
 class Api(NamedTuple):
-    """What one API consists of."""
+    """What one API consists of; `background` runs beside it, from before its first call to after its last."""
 
     database: "Database"
     may_call: CallTable
     services: "Sequence[Service]"
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
 
 Compose = Callable[[Settings], Api]
@@ -76,11 +77,13 @@ async def _serve(settings: Settings, compose: Compose, *, until_stdin_closes: bo
     structlog.contextvars.bind_contextvars(port=settings.grpc_port)
     asked = _stop_requests(until_stdin_closes=until_stdin_closes)
     keys = _keys(settings)
-    database, may_call, services = compose(settings)
+    database, may_call, services, background = compose(settings)
     async with AsyncExitStack() as stack:
         await database.open()
         stack.push_async_callback(database.close)
         server = _server(settings, services, _boundary(settings, keys, may_call))
+        for work in background:
+            await stack.enter_async_context(_background(work()))
         await server.start()
         stack.push_async_callback(_stop, server, settings, asked)
         await stack.enter_async_context(_background(keys.keep_fresh()))
