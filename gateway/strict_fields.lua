@@ -7,6 +7,7 @@
 -- The route says what may come, as the filter's context:
 --   body:  { subject: { type: string }, priority: { enum: [low, high] } }   the body is one flat JSON object
 --   query: { status: { enum: [open], repeated: true }, page_size: { type: integer } }
+-- What is repeated is an array in a body, and a parameter that may come again in a query.
 -- Types are string, integer (32 bits), boolean, and in a query ascii (what texts there may hold) and timestamp. A test compares the contexts with the protos.
 --
 -- A refusal is a 400 whose message names every bad field. The violations also go into the dynamic metadata, from where
@@ -40,8 +41,10 @@ local function sorted_names(fields)
   return names
 end
 
-local function mistyped(rule)
-  return rule.enum and "must be one of " .. table.concat(rule.enum, ", ") or MISTYPED[rule.type]
+-- What a value should have been; `in_array` where the values of a repeated field are written as one.
+local function mistyped(rule, in_array)
+  local one = rule.enum and "must be one of " .. table.concat(rule.enum, ", ") or MISTYPED[rule.type]
+  return in_array and rule.repeated and "must be an array, and each value in it " .. one or one
 end
 
 local function is_int32(digits)
@@ -219,17 +222,16 @@ local function after_members(text, start, closing, after_member)
   end
 end
 
--- Calls `visit(name, start, stop)` for each member; what it is given of the value is where it is.
-local function after_object(text, start, depth, visit)
+-- Reads the value of each member by `after_member`, which is told where the name is too, or else by `after_value`.
+local function after_object(text, start, depth, after_member)
   return after_members(text, start, 0x7D, function(name_start)
     if byte(text, name_start) ~= 0x22 then not_json(name_start) end
     local name_stop = after_string(text, name_start)
     local colon = after_blanks(text, name_stop)
     if byte(text, colon) ~= 0x3A then not_json(colon) end
     local value_start = after_blanks(text, colon + 1)
-    local value_stop = after_value(text, value_start, depth)
-    if visit then visit(name_start, name_stop, value_start, value_stop) end
-    return value_stop
+    if after_member then return after_member(value_start, depth, name_start, name_stop) end
+    return after_value(text, value_start, depth)
   end)
 end
 
@@ -260,13 +262,29 @@ local function json_fits(rule, text, start, stop)
   return is_int32(sub(text, start, math.min(stop - 1, start + 12)))
 end
 
-local function check_member(name, rule, fits, violations, seen)
+-- Behind the value, and whether it fits.
+local function after_checked(rule, text, start, depth)
+  if not (rule and rule.repeated) then
+    local stop = after_value(text, start, depth)
+    return stop, rule and json_fits(rule, text, start, stop)
+  end
+  if byte(text, start) ~= 0x5B then return after_value(text, start, depth), false end
+  local all_fit = true
+  local stop = after_members(text, start, 0x5D, function(position)
+    local behind = after_value(text, position, depth + 1)
+    all_fit = all_fit and json_fits(rule, text, position, behind)
+    return behind
+  end)
+  return stop, all_fit
+end
+
+local function check_member(name, rule, fits, violations, seen, in_body)
   if not rule then
     violations:add(name, "is no field of this call")
   elseif seen[name] then
     violations:add(name, "must not be repeated")
   elseif not fits then
-    violations:add(name, mistyped(rule))
+    violations:add(name, mistyped(rule, in_body))
   end
   if rule then seen[name] = true end
 end
@@ -276,10 +294,12 @@ local function check_body(text, fields, violations)
   if byte(text, start) ~= 0x7B then not_json(start) end
   local seen = {}
   values_left = MOST_VALUES
-  local stop = after_object(text, start, 1, function(name_start, name_stop, value_start, value_stop)
+  local stop = after_object(text, start, 1, function(value_start, depth, name_start, name_stop)
     local name = decoded(text, name_start, name_stop)
     local rule = fields[name]
-    check_member(name, rule, rule and json_fits(rule, text, value_start, value_stop), violations, seen)
+    local behind, fits = after_checked(rule, text, value_start, depth)
+    check_member(name, rule, fits, violations, seen, true)
+    return behind
   end)
   local rest = after_blanks(text, stop)
   if rest <= #text then not_json(rest) end

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, json_format
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+from google.protobuf.descriptor_pb2 import EnumDescriptorProto, FieldDescriptorProto
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from nibble.support.v1 import error_reason_pb2
@@ -21,6 +21,7 @@ from nibble.support.v1 import error_reason_pb2
 from devstack.envoy_config import Here, localised
 from protos.contract import CALLED
 from server.domain.callers import Role
+from server.notification.inbox import HEARTBEAT_SECONDS
 from server.settings import Settings
 
 Node = Any
@@ -129,6 +130,7 @@ class Call(NamedTuple):
     method: str
     path: str
     request: str
+    is_stream: bool
 
     @property
     def is_read(self) -> bool:
@@ -138,10 +140,6 @@ class Call(NamedTuple):
     def cluster(self) -> str:
         return CLUSTERS_OF[self.service.rpartition(".")[0]]
 
-    @property
-    def is_stream(self) -> bool:
-        return self.name.startswith("Stream")
-
 
 def calls() -> Iterator[Call]:
     for file in DESCRIPTORS.file:
@@ -150,7 +148,8 @@ def calls() -> Iterator[Call]:
                 rule = rpc.options.Extensions[annotations_pb2.http]
                 method = str(rule.WhichOneof("pattern"))
                 path, request = getattr(rule, method), rpc.input_type.removeprefix(".")
-                yield Call(f"{file.package}.{service.name}", rpc.name, method.upper(), path, request)
+                service_name = f"{file.package}.{service.name}"
+                yield Call(service_name, rpc.name, method.upper(), path, request, rpc.server_streaming)
 
 
 CALLS = list(calls())
@@ -180,13 +179,33 @@ def test_a_write_is_retried_only_where_no_worker_can_have_seen_it(call: Call) ->
     assert call.is_read or retry_kinds(rest) <= SAFE_FOR_WRITES
 
 
+def both_routes(call: Call) -> tuple[Node, Node]:
+    """What the routes of a call, over REST and over gRPC, do with it."""
+    rest = route_of(call.method, call.path.format(ticket_id=TICKET_ID), "" if call.is_read else "application/json")
+    return rest["route"], route_of("POST", f"/{call.service}/{call.name}", "application/grpc")["route"]
+
+
+def seconds(duration: str) -> float:
+    return float(duration.removesuffix("s"))
+
+
 @every_call
-def test_a_call_has_a_deadline_and_a_stream_has_none_but_must_give_signs_of_life(call: Call) -> None:
-    route = route_of("POST", f"/{call.service}/{call.name}", "application/grpc")["route"]
-    assert ("max_stream_duration" in route) != call.is_stream
-    assert (route.get("timeout") == "0s") == call.is_stream
+def test_a_call_has_the_same_deadline_at_both_doors_and_a_stream_lasts_as_the_service_lets_it(call: Call) -> None:
+    rest, grpc = both_routes(call)
+    longest = set(map(seconds, grpc["max_stream_duration"].values()))
     if call.is_stream:
-        assert 20 < int(route["idle_timeout"].removesuffix("s")) <= 60
+        assert seconds(rest["timeout"]) == 0
+        # Bounded over gRPC only because what a caller's grpc-timeout says must be bounded.
+        assert longest == {Settings().max_stream_seconds + 60}
+    else:
+        assert longest == {seconds(rest["timeout"])}
+
+
+@every_call
+def test_a_stream_ends_where_it_falls_silent_and_takes_no_place_from_calls(call: Call) -> None:
+    for route in both_routes(call):
+        assert route.get("priority", "DEFAULT") == ("HIGH" if call.is_stream else "DEFAULT")
+        assert route.get("idle_timeout") == (f"{3 * HEARTBEAT_SECONDS:.0f}s" if call.is_stream else None)
 
 
 @every_call
@@ -229,7 +248,9 @@ def test_an_ordinary_query_passes(query: str) -> None:
 
 
 def test_a_write_takes_no_query() -> None:
-    assert refusal_of("PUT", f"/api/v1/tickets/{TICKET_ID}/status?status=open", "application/json") == 400
+    for call in CALLS:
+        path = f"{call.path.format(ticket_id=TICKET_ID)}?page_size=1"
+        assert refusal_of(call.method, path, "application/json") == (None if call.is_read else 400)
 
 
 @pytest.mark.parametrize(
@@ -253,16 +274,22 @@ JSON_TYPES = {
 }
 
 
+def enums() -> Iterator[tuple[str, EnumDescriptorProto]]:
+    """Every enum by its full name, as a field's type names it."""
+    for file in DESCRIPTORS.file:
+        for enum in file.enum_type:
+            yield f".{file.package}.{enum.name}", enum
+        for message in file.message_type:
+            for enum in message.enum_type:
+                yield f".{file.package}.{message.name}.{enum.name}", enum
+
+
+ENUMS = dict(enums())
+
+
 def enum_names(type_name: str) -> list[str]:
     """The names of an enum's values, but for the one that stands for none."""
-    (enum,) = (
-        enum
-        for file in DESCRIPTORS.file
-        for message in file.message_type
-        for enum in message.enum_type
-        if f".{file.package}.{message.name}.{enum.name}" == type_name
-    )
-    return [value.name for value in enum.value[1:]]
+    return [value.name for value in ENUMS[type_name].value[1:]]
 
 
 def json_type(field: FieldDescriptorProto, *, in_query: bool) -> Node:
@@ -460,20 +487,41 @@ def test_a_dead_server_is_noticed_even_before_the_first_call(name: str) -> None:
 
 
 @every_server
-def test_servers_differ_in_nothing_but_their_addresses_and_how_many_calls_they_take(name: str) -> None:
+def test_servers_differ_in_nothing_but_their_addresses_and_what_streams_need(name: str) -> None:
     def alike(cluster: Node) -> Node:
         rest = {key: value for key, value in cluster.items() if key not in {"name", "load_assignment"}}
-        (limits,) = cluster["circuit_breakers"]["thresholds"]
-        return {**rest, "circuit_breakers": {key: value for key, value in limits.items() if key != "max_requests"}}
+        limits = cluster["circuit_breakers"]["thresholds"]
+        calls = [limit for limit in limits if limit.get("priority", "DEFAULT") == "DEFAULT"]
+        return {**rest, "circuit_breakers": calls, "typed_extension_protocol_options": without_windows(cluster)}
 
     assert alike(named(CLUSTERS, name)) == alike(named(CLUSTERS, "api"))
     assert named(CLUSTERS, name)["load_assignment"]["cluster_name"] == name
 
 
-def test_the_inbox_takes_as_many_streams_as_a_process_beside_its_calls() -> None:
-    (limits,) = named(CLUSTERS, "notification")["circuit_breakers"]["thresholds"]
-    settings = Settings()
-    assert limits["max_requests"] >= settings.max_concurrent_streams + settings.max_concurrent_calls
+def http2_options(cluster: Node) -> Node:
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    return options["explicit_http_config"]["http2_protocol_options"]
+
+
+def without_windows(cluster: Node) -> Node:
+    """How it speaks HTTP/2, but for how much it takes of what nobody reads."""
+    options = deepcopy(cluster["typed_extension_protocol_options"])
+    for key in ("initial_stream_window_size", "initial_connection_window_size"):
+        http2_options({"typed_extension_protocol_options": options}).pop(key)
+    return options
+
+
+def test_the_inbox_takes_as_many_streams_as_its_processes() -> None:
+    limits = {
+        limit.get("priority"): limit for limit in named(CLUSTERS, "notification")["circuit_breakers"]["thresholds"]
+    }
+    assert limits["HIGH"]["max_requests"] >= 2 * Settings().max_concurrent_streams
+
+
+def test_readers_that_do_not_read_hold_up_no_other_stream_on_their_connection() -> None:
+    options = http2_options(named(CLUSTERS, "notification"))
+    all_streams = options["max_concurrent_streams"] * options["initial_stream_window_size"]
+    assert options["initial_connection_window_size"] >= all_streams
 
 
 def test_healthz_asks_for_one_healthy_worker_and_for_no_other_server() -> None:
