@@ -18,7 +18,7 @@ from google.rpc import code_pb2
 
 from protos.contract import Contract
 from protos.examples import ANSWERS, REQUESTS
-from protos.values import SCALARS, TIMESTAMP, TOGETHER, VALUES, VISIBLE_ASCII, Node
+from protos.values import ARRAYS, SCALARS, TIMESTAMP, TOGETHER, VALUES, VISIBLE_ASCII, Node
 from protos.yaml_text import dumped
 
 TITLE = "Nibble support tickets"
@@ -141,6 +141,10 @@ field, a `google.rpc.RetryInfo` says when to try again.
 
 **Lists** are paged: send the `next_page_token` of a page as `page_token` to get the next one, with the same filters.
 
+**Streams** are answers that go on: server-sent events, each with one JSON object as its data. They end after a quarter
+of an hour at most, without an error; a caller comes again and says where it was. A browser reads them by `fetch`, as
+`EventSource` can't send a token; what goes wrong before the first event is an error like any other.
+
 **Retries** are safe with an `Idempotency-Key` where a call takes one; an `expected_version` refuses a change of a
 ticket that somebody else has changed meanwhile.
 """
@@ -232,7 +236,9 @@ def _responses(contract: Contract, call: str, method: MethodDescriptorProto) -> 
     success: Node = {
         "description": _first_sentence(contract.comments[method.output_type.removeprefix(".")]),
         "headers": {"x-request-id": {"$ref": "#/components/headers/x-request-id"}},
-        "content": _json({"$ref": _ref(method.output_type)}, ANSWERS[method.name]),
+        "content": (_events if method.server_streaming else _json)(
+            {"$ref": _ref(method.output_type)}, ANSWERS[method.name]
+        ),
     }
     if links := _links_after(contract, method):
         success["links"] = {name: {"$ref": f"#/components/links/{name}"} for name in links}
@@ -312,6 +318,16 @@ def _json(schema: Node, examples: dict[str, Node]) -> Node:
     return {"application/json": {"schema": schema, "examples": {name: {"value": it} for name, it in examples.items()}}}
 
 
+def _events(schema: Node, examples: dict[str, Node]) -> Node:
+    """A stream, which is one text to OpenAPI before 3.2; what an event's data holds is said beside it."""
+    text: Node = {
+        "type": "string",
+        "description": "Server-sent events: a line `data: ` with a JSON object, and an empty line, again and again.",
+    }
+    shown: Node = {name: {"value": f"data: {json.dumps(it)}\n\n"} for name, it in examples.items()}
+    return {"text/event-stream": {"schema": text, "x-event-data": schema, "examples": shown}}
+
+
 def _ref(type_name: str) -> str:
     return f"#/components/schemas/{_short(type_name)}"
 
@@ -330,7 +346,9 @@ def _is_required(field: FieldDescriptorProto) -> bool:
 
 def _schema_of(field: FieldDescriptorProto) -> Node:
     one = _one_of(field)
-    return {"type": "array", "items": one} if field.label == FieldDescriptorProto.LABEL_REPEATED else one
+    if field.label != FieldDescriptorProto.LABEL_REPEATED:
+        return one
+    return {"type": "array", "items": one, **ARRAYS.get(field.name, {})}
 
 
 def _one_of(field: FieldDescriptorProto) -> Node:

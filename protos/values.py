@@ -51,6 +51,7 @@ VALUES: dict[str, Node] = {
     "event_id": _uuid("0199f3a2-7c1e-7c09-8a77-1b2e94d0c5aa"),
     "change_id": _uuid("0199f3a2-7c1e-7d31-a5c6-6e0f18b7d942"),
     "order_id": _uuid("7e57d004-2b97-4e7a-b45f-5387367791cd"),
+    "notification_ids": _uuid("0199f3a4-2701-7c55-b0d4-3f9e8a7c6b15"),
     "up_to_id": _uuid("0199f3a4-2701-7c55-b0d4-3f9e8a7c6b15"),
     "after_id": _uuid("0199f3a4-2701-7c55-b0d4-3f9e8a7c6b15"),
     "agent_id": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
@@ -70,6 +71,11 @@ VALUES: dict[str, Node] = {
     "sequence": {"minimum": 1, "examples": [1]},
 }
 
+# How many values a repeated field takes; what VALUES has under its name is about each of them.
+ARRAYS: dict[str, Node] = {
+    "notification_ids": {"maxItems": 100},
+}
+
 SCALARS: dict[int, Node] = {
     FieldDescriptorProto.TYPE_STRING: {"type": "string"},
     FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
@@ -87,5 +93,15 @@ TIMESTAMP: Node = {
 TOGETHER: dict[str, Node] = {
     "UpdateTicketStatusRequest": {
         "dependentSchemas": {"resolution_notes": {"properties": {"status": {"const": "resolved"}}}}
+    },
+    # An empty array is none, to protobuf.
+    "MarkNotificationsReadRequest": {
+        "oneOf": [
+            {
+                "required": ["notification_ids"],
+                "properties": {"notification_ids": {"minItems": 1}, "up_to_id": False},
+            },
+            {"required": ["up_to_id"], "properties": {"notification_ids": {"maxItems": 0}}},
+        ]
     },
 }

@@ -334,7 +334,11 @@ def test_the_openapi_document_is_valid() -> None:
 
 def test_the_openapi_document_has_exactly_the_calls_of_the_contract() -> None:
     ids = {name: it["operationId"] for name, it in operations().items()}
-    assert ids == {f"{verb} {path}": call.partition(".")[2] for call, (verb, path, _, _) in CALLS.items()}
+    rules = {it.name: it.options.Extensions[annotations_pb2.http] for it in contract().offered().values()}
+    bindings = {
+        name: (verb, getattr(rule, verb)) for name, rule in rules.items() for verb in [rule.WhichOneof("pattern")]
+    }
+    assert ids == {f"{verb} {path}": name for name, (verb, path) in bindings.items()}
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -1,5 +1,6 @@
 """What the OpenAPI document says beyond the protos: examples that hold, patterns that are the service's own rules."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ def media(operation: str) -> Iterator[Json]:
     described = OPERATIONS[operation]
     for holder in (described.get("requestBody"), *described["responses"].values()):
         if holder is not None:
-            yield resolved(holder)["content"]["application/json"]
+            (content,) = resolved(holder)["content"].values()
+            yield content
 
 
 @cache
@@ -56,6 +58,44 @@ def test_every_body_of_an_operation_has_examples_and_all_of_them_hold(operation:
         assert it["examples"]
         for name, example in it["examples"].items():
             assert complaints(it["schema"], resolved(example)["value"]) == [], name
+
+
+def test_what_an_event_of_a_stream_holds_is_described_and_its_examples_hold() -> None:
+    content = OPERATIONS["StreamNotifications"]["responses"]["200"]["content"]["text/event-stream"]
+    for example in content["examples"].values():
+        field, _, data = example["value"].removesuffix("\n\n").partition(": ")
+        assert field == "data"
+        assert "\n" not in data
+        assert complaints(content["x-event-data"], json.loads(data)) == []
+        assert complaints(content["x-event-data"], {}) != []
+
+
+def test_every_call_but_a_stream_is_answered_in_json() -> None:
+    kinds = {name: list(it["responses"]["200"]["content"]) for name, it in OPERATIONS.items()}
+    streams = {name for name, kind in kinds.items() if kind == ["text/event-stream"]}
+    assert streams == {name for name in OPERATIONS if name.startswith("Stream")}
+    assert all(kinds[name] == ["application/json"] for name in OPERATIONS.keys() - streams)
+
+
+A_UUID = "0199f3a4-2701-7c55-b0d4-3f9e8a7c6b15"
+
+
+@pytest.mark.parametrize(
+    ("body", "allowed"),
+    [
+        ({"notification_ids": [A_UUID]}, True),
+        ({"notification_ids": [A_UUID] * 100}, True),
+        ({"notification_ids": [A_UUID] * 101}, False),
+        ({"notification_ids": ["42"]}, False),
+        ({"up_to_id": A_UUID}, True),
+        ({"notification_ids": [], "up_to_id": A_UUID}, True),
+        ({"notification_ids": [A_UUID], "up_to_id": A_UUID}, False),
+        ({"notification_ids": []}, False),
+        ({}, False),
+    ],
+)
+def test_what_was_read_is_said_in_one_way_alone(body: Json, allowed: bool) -> None:
+    assert (complaints(body_schema("MarkNotificationsRead"), body) == []) is allowed
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -115,7 +155,7 @@ def test_a_request_that_is_too_large_or_too_slow_is_answered_with_what_http_has_
 
 def test_every_link_leads_to_an_operation_and_fills_parameters_that_it_has() -> None:
     links = DOCUMENT["components"]["links"]
-    assert len(links) > len(OPERATIONS)
+    assert len(links) > sum(name.startswith("List") for name in OPERATIONS)
     for link in links.values():
         known = {f"{it['in']}.{it['name']}" for it in OPERATIONS[link["operationId"]]["parameters"]}
         assert link["parameters"].keys() <= known

@@ -117,7 +117,7 @@ class Notification(_message.Message):
     ticket_id: _builtins.str
     """The UUID of the ticket."""
     subject: _builtins.str
-    """The ticket's subject at the time."""
+    """The ticket's subject at the time, 1 to 200 characters."""
     priority: _ticket_pb2.Ticket.Priority.ValueType
     """The ticket's priority at the time."""
     status: _ticket_pb2.Ticket.Status.ValueType

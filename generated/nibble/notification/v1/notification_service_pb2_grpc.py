@@ -35,6 +35,8 @@ class NotificationServiceStub:
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
     supervisor is told of new tickets from then on.
+
+    Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
 
     def __init__(self, channel):
@@ -84,6 +86,8 @@ class NotificationServiceServicer:
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
     supervisor is told of new tickets from then on.
+
+    Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
 
     def ListNotifications(self, request, context):
@@ -107,7 +111,7 @@ class NotificationServiceServicer:
 
     def MarkNotificationsRead(self, request, context):
         """Marks notifications of the caller as read: those named, or all up to one. Ids that are no notifications of the caller,
-        and notifications that are read already, are passed over, so a retry does no harm.
+        and notifications that are read already, are passed over, so a retry does no harm. What arrives meanwhile stays unread.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for malformed ids, more
         than 100 of them, or when both fields or neither are given.
@@ -123,10 +127,15 @@ class NotificationServiceServicer:
         The first message comes at once and has the number of unread notifications alone; one like it comes whenever nothing
         else has been sent for 15 seconds, or the number has changed. With `after_id` all notifications that came after that one
         follow first, so that nothing is missed between two streams, nor told twice. The service ends a stream after 15 minutes at
-        most, with `OK`; call again then, with a token that is still good and the last id.
+        most, and when it stops, with `OK`; call again then, with a token that is still good and the last id. A stream that says
+        nothing for 45 seconds is broken: call again likewise.
+
+        While the database can't be reached, streams wait for it for some ten seconds and then fail with `UNAVAILABLE`
+        (`DEPENDENCY_UNAVAILABLE`). Over REST a failure has a status of its own before the first event only; a stream that fails
+        later just ends.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for an `after_id` that is
-        no notification of the caller.
+        no notification in the caller's inbox, or none any more: call without it then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,6 +210,8 @@ class NotificationService:
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
     supervisor is told of new tickets from then on.
+
+    Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
 
     @staticmethod

@@ -36,6 +36,8 @@ class NotificationServiceStub:
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
     supervisor is told of new tickets from then on.
+
+    Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
 
     @_typing.overload
@@ -55,7 +57,7 @@ class NotificationServiceStub:
     """
     MarkNotificationsRead: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.MarkNotificationsReadRequest, _notification_service_pb2.UnreadCount]
     """Marks notifications of the caller as read: those named, or all up to one. Ids that are no notifications of the caller,
-    and notifications that are read already, are passed over, so a retry does no harm.
+    and notifications that are read already, are passed over, so a retry does no harm. What arrives meanwhile stays unread.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for malformed ids, more
     than 100 of them, or when both fields or neither are given.
@@ -67,10 +69,15 @@ class NotificationServiceStub:
     The first message comes at once and has the number of unread notifications alone; one like it comes whenever nothing
     else has been sent for 15 seconds, or the number has changed. With `after_id` all notifications that came after that one
     follow first, so that nothing is missed between two streams, nor told twice. The service ends a stream after 15 minutes at
-    most, with `OK`; call again then, with a token that is still good and the last id.
+    most, and when it stops, with `OK`; call again then, with a token that is still good and the last id. A stream that says
+    nothing for 45 seconds is broken: call again likewise.
+
+    While the database can't be reached, streams wait for it for some ten seconds and then fail with `UNAVAILABLE`
+    (`DEPENDENCY_UNAVAILABLE`). Over REST a failure has a status of its own before the first event only; a stream that fails
+    later just ends.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for an `after_id` that is
-    no notification of the caller.
+    no notification in the caller's inbox, or none any more: call without it then.
     """
     GetNotificationPreferences: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.GetNotificationPreferencesRequest, _notification_pb2.NotificationPreferences]
     """Tells what the caller has muted.
@@ -94,6 +101,8 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
     supervisor is told of new tickets from then on.
+
+    Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -110,7 +119,7 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     """
     MarkNotificationsRead: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.MarkNotificationsReadRequest, _notification_service_pb2.UnreadCount]  # type: ignore[assignment]
     """Marks notifications of the caller as read: those named, or all up to one. Ids that are no notifications of the caller,
-    and notifications that are read already, are passed over, so a retry does no harm.
+    and notifications that are read already, are passed over, so a retry does no harm. What arrives meanwhile stays unread.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for malformed ids, more
     than 100 of them, or when both fields or neither are given.
@@ -122,10 +131,15 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     The first message comes at once and has the number of unread notifications alone; one like it comes whenever nothing
     else has been sent for 15 seconds, or the number has changed. With `after_id` all notifications that came after that one
     follow first, so that nothing is missed between two streams, nor told twice. The service ends a stream after 15 minutes at
-    most, with `OK`; call again then, with a token that is still good and the last id.
+    most, and when it stops, with `OK`; call again then, with a token that is still good and the last id. A stream that says
+    nothing for 45 seconds is broken: call again likewise.
+
+    While the database can't be reached, streams wait for it for some ten seconds and then fail with `UNAVAILABLE`
+    (`DEPENDENCY_UNAVAILABLE`). Over REST a failure has a status of its own before the first event only; a stream that fails
+    later just ends.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for an `after_id` that is
-    no notification of the caller.
+    no notification in the caller's inbox, or none any more: call without it then.
     """
     GetNotificationPreferences: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.GetNotificationPreferencesRequest, _notification_pb2.NotificationPreferences]  # type: ignore[assignment]
     """Tells what the caller has muted.
@@ -148,6 +162,8 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
     supervisor is told of new tickets from then on.
+
+    Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
 
     @_abc_1.abstractmethod
@@ -180,7 +196,7 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notification_service_pb2.UnreadCount, _abc.Awaitable[_notification_service_pb2.UnreadCount]]:
         """Marks notifications of the caller as read: those named, or all up to one. Ids that are no notifications of the caller,
-        and notifications that are read already, are passed over, so a retry does no harm.
+        and notifications that are read already, are passed over, so a retry does no harm. What arrives meanwhile stays unread.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for malformed ids, more
         than 100 of them, or when both fields or neither are given.
@@ -198,10 +214,15 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
         The first message comes at once and has the number of unread notifications alone; one like it comes whenever nothing
         else has been sent for 15 seconds, or the number has changed. With `after_id` all notifications that came after that one
         follow first, so that nothing is missed between two streams, nor told twice. The service ends a stream after 15 minutes at
-        most, with `OK`; call again then, with a token that is still good and the last id.
+        most, and when it stops, with `OK`; call again then, with a token that is still good and the last id. A stream that says
+        nothing for 45 seconds is broken: call again likewise.
+
+        While the database can't be reached, streams wait for it for some ten seconds and then fail with `UNAVAILABLE`
+        (`DEPENDENCY_UNAVAILABLE`). Over REST a failure has a status of its own before the first event only; a stream that fails
+        later just ends.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for an `after_id` that is
-        no notification of the caller.
+        no notification in the caller's inbox, or none any more: call without it then.
         """
 
     @_abc_1.abstractmethod
