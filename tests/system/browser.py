@@ -21,6 +21,8 @@ _ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--no-first-run",
+    # Pages of other origins are made up by the tests, and so on no network; they may ask what listens on loopback.
+    "--disable-features=LocalNetworkAccessChecks",
     # Nothing but the gateway can be reached, whatever the page or the browser asks for.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]

@@ -1,7 +1,8 @@
 """The doors of the service, REST and gRPC, behind one interface, so that what they answer can be compared."""
 
+import json
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import grpc
@@ -11,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from nibble.notification.v1 import notification_service_pb2
 from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
 
 Json: TypeAlias = Any
@@ -40,6 +42,7 @@ CLOSER_HTTP_STATUSES = {"REQUEST_TOO_LARGE": {413, 431}, "METHOD_NOT_ALLOWED": {
 _SERVICES = {
     "TicketService": ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"],
     "CommentService": comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"],
+    "NotificationService": notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],
 }
 
 
@@ -63,6 +66,18 @@ CALLS = {
     "AddComment": Binding("CommentService", "POST", "/api/v1/tickets/{ticket_id}/comments"),
     "ListComments": Binding("CommentService", "GET", "/api/v1/tickets/{ticket_id}/comments"),
 }
+
+
+INBOX_CALLS = {
+    "ListNotifications": Binding("NotificationService", "GET", "/api/v1/notifications"),
+    "GetUnreadCount": Binding("NotificationService", "GET", "/api/v1/notifications/unread_count"),
+    "MarkNotificationsRead": Binding("NotificationService", "PUT", "/api/v1/notifications/read"),
+    "StreamNotifications": Binding("NotificationService", "GET", "/api/v1/notifications/stream"),
+    "GetNotificationPreferences": Binding("NotificationService", "GET", "/api/v1/notifications/preferences"),
+    "UpdateNotificationPreferences": Binding("NotificationService", "PUT", "/api/v1/notifications/preferences"),
+}
+EVERY_CALL = {**CALLS, **INBOX_CALLS}
+"""Those of all services."""
 
 
 class Caller(NamedTuple):
@@ -106,7 +121,10 @@ Mint = Callable[[Caller], str]
 
 
 class Door(Protocol):
-    """Takes any of CALLS, with the fields of its request by their names in the proto."""
+    """Takes any of EVERY_CALL, with the fields of its request by their names in the proto.
+
+    Of a call that answers with a stream, the first message is the answer.
+    """
 
     name: str
 
@@ -143,10 +161,13 @@ class Rest:
 
     def call_with(self, call: str, headers: Mapping[str, str], **fields: Json) -> Answer:
         """See Door."""
-        binding = CALLS[call]
+        binding = EVERY_CALL[call]
         path = binding.path.format(**fields)
         rest = {name: value for name, value in fields.items() if f"{{{name}}}" not in binding.path}
         try:
+            if is_stream(call):
+                with self.http.stream("GET", path, params=rest, headers=headers) as response:
+                    return first_event_in(response)
             if binding.verb == "GET":
                 return answer_in(self.http.get(path, params=rest, headers=headers))
             return answer_in(self.http.request(binding.verb, path, json=rest, headers=headers))
@@ -156,6 +177,32 @@ class Rest:
     def close(self) -> None:
         """See Door."""
         self.http.close()
+
+
+def is_stream(call: str) -> bool:
+    """Whether the call answers with a stream."""
+    return bool(_SERVICES[EVERY_CALL[call].service].methods_by_name[call].server_streaming)
+
+
+def first_event_in(response: httpx.Response) -> Answer:
+    """What the first server-sent event of a response says, or else its error."""
+    if response.status_code != 200:
+        response.read()
+        return answer_in(response)
+    return Answer(OK, "", next(events_in(response)))
+
+
+def events_in(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    """The data of each server-sent event, as it arrives; AssertionError for what is no such event."""
+    assert response.headers["content-type"] == "text/event-stream"
+    text = ""
+    for piece in response.iter_text():
+        *events, text = (text + piece).split("\n\n")
+        for event in events:
+            field, _, data = event.partition(": ")
+            assert (field, "\n" in data) == ("data", False), event
+            yield json.loads(data)
+    assert text == ""
 
 
 def answer_in(response: httpx.Response) -> Answer:
@@ -173,14 +220,26 @@ def answer_in(response: httpx.Response) -> Answer:
 class Grpc:
     """gRPC, through the gateway or on a worker's own port. Any thread may call it."""
 
-    def __init__(self, name: str, target: str, mint: Mint, tls: grpc.ChannelCredentials | None = None) -> None:
-        """Args: target: HOST:PORT; tls: how to speak TLS with it, where it does."""
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        mint: Mint,
+        tls: grpc.ChannelCredentials | None = None,
+        elsewhere: Mapping[str, str] | None = None,
+    ) -> None:
+        """Args: target: HOST:PORT; tls: how to speak TLS with it, where it does; elsewhere: of other services."""
         self.name = name
         # A proxy from the environment has no business on loopback; a server that is back is noticed soon.
         options = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 500)]
-        self.channel = (
-            grpc.secure_channel(target, tls, options=options) if tls else grpc.insecure_channel(target, options=options)
-        )
+
+        def open_to(target: str) -> grpc.Channel:
+            if tls:
+                return grpc.secure_channel(target, tls, options=options)
+            return grpc.insecure_channel(target, options=options)
+
+        self.channel = open_to(target)
+        self._elsewhere = {service: open_to(where) for service, where in (elsewhere or {}).items()}
         self._mint = mint
 
     def call(self, call: str, caller: Caller, *, key: str | None = None, **fields: Json) -> Answer:
@@ -189,22 +248,33 @@ class Grpc:
 
     def call_with(self, call: str, headers: Mapping[str, str], **fields: Json) -> Answer:
         """See Door."""
-        method = _SERVICES[CALLS[call].service].methods_by_name[call]
+        method = _SERVICES[EVERY_CALL[call].service].methods_by_name[call]
         request_type = GetMessageClass(method.input_type)
-        stub = self.channel.unary_unary(
+        channel = self._elsewhere.get(method.containing_service.name, self.channel)
+        make = channel.unary_stream if method.server_streaming else channel.unary_unary
+        stub: Any = make(
             f"/{method.containing_service.full_name}/{call}",
             request_serializer=request_type.SerializeToString,
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
         request = ParseDict(fields, request_type())
         try:
-            return Answer(OK, "", _json(stub(request, metadata=tuple(headers.items()), timeout=TIMEOUT)))
+            answer = stub(request, metadata=tuple(headers.items()), timeout=TIMEOUT)
+            return Answer(OK, "", _json(_first_of(answer) if method.server_streaming else answer))
         except grpc.RpcError as error:
             return error_in(error)
 
     def close(self) -> None:
         """See Door."""
-        self.channel.close()
+        for channel in (self.channel, *self._elsewhere.values()):
+            channel.close()
+
+
+def _first_of(stream: Any) -> Message:  # noqa: ANN401 - an iterator that is a Call too
+    """The first message of a stream, which is ended then."""
+    first: Message = next(stream)
+    stream.cancel()
+    return first
 
 
 def error_in(error: grpc.RpcError) -> Answer:

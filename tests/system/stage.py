@@ -111,11 +111,12 @@ def _open(stack: Stack, cleanup: ExitStack) -> Stage:
     publish(identity.jwks_file, signer("ES256", LATE_KEY))
 
     gateway = stack.gateway_url.removeprefix("http://")
+    elsewhere = {"NotificationService": stack.grpc_target_of("notification-api")}
     stage = Stage(
         stack,
         rest,
         Grpc("gRPC", gateway, mint),
-        Grpc("gRPC on the server's own port", stack.grpc_target, mint),
+        Grpc("gRPC on the server's own port", stack.grpc_target, mint, elsewhere=elsewhere),
         Topic(stack.kafka_bootstrap),
         mint,
         time.monotonic(),

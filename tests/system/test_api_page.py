@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, ViewportSize
 
 from devstack.jars import SWAGGER_UI, read_lock
 from tests.system.browser import ApiPage, launched
-from tests.system.doors import CALLS, Caller
+from tests.system.doors import EVERY_CALL, Caller
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_customer
 
@@ -98,9 +98,9 @@ def test_a_token_that_was_pasted_with_its_scheme_is_taken(page: ApiPage, stage: 
 
 def test_every_call_is_shown_with_a_summary(page: ApiPage) -> None:
     page.open()
-    summaries = {call: page.operation(call).locator(".opblock-summary-description").inner_text() for call in CALLS}
+    summaries = {call: page.operation(call).locator(".opblock-summary-description").inner_text() for call in EVERY_CALL}
     assert all(summaries.values())
-    assert page.tab.locator(".opblock").count() == len(CALLS)
+    assert page.tab.locator(".opblock").count() == len(EVERY_CALL)
 
 
 def test_a_link_to_a_call_opens_it(page: ApiPage) -> None:

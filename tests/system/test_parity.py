@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from devstack.identity import AUDIENCE, ISSUER
-from tests.system.doors import CALLS, Answer, Caller, Door, Json
+from tests.system.doors import CALLS, EVERY_CALL, Answer, Caller, Door, Json
 from tests.system.stage import Stage
 from tests.system.vocabulary import (
     as_agent,
@@ -405,7 +405,7 @@ TOKENS: dict[str, Callable[[Stage], str]] = {
 
 ANY_FIELDS: dict[str, dict[str, Any]] = {
     call: {"ticket_id": "0192f0c1-2345-7abc-8def-0123456789ab"} if "{ticket_id}" in binding.path else {}
-    for call, binding in CALLS.items()
+    for call, binding in EVERY_CALL.items()
 }
 
 

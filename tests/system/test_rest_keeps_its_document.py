@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from protos import generate
-from server.domain.permissions import MAY_CALL
-from tests.system.doors import CALLS, Caller
+from protos.calls import PERMITTED
+from tests.system.doors import EVERY_CALL, Caller, is_stream
 from tests.system.explorer import Cast, Findings, explore
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_supervisor, comment, move, new_id, open_ticket
@@ -40,16 +40,24 @@ def test_every_answer_to_every_request_is_as_the_document_says(stage: Stage, rol
     callers = [Caller(role, new_id()) for _ in range(CALLERS)]
     owners = callers if role == "customer" else [Caller("customer", new_id()) for _ in callers]
     tickets = [ticket for owner in owners for ticket in some_tickets(stage, owner)]
-    document = yaml.safe_load((generate.GENERATED / "openapi.yaml").read_text(encoding="utf-8"))
+    document = without_streams(yaml.safe_load((generate.GENERATED / "openapi.yaml").read_text(encoding="utf-8")))
     found = explore(document, stage.stack.gateway_url, Cast(callers, stage.mint, tickets), seed=SEED, examples=EXAMPLES)
     assert [f"{it.check}: {it.operation}\n{it.message}\n{it.command}" for it in found.wrong] == []
     assert_it_was_looked_at(role, found)
 
 
+def without_streams(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the calls whose answer has no end soon: the explorer reads each answer whole."""
+    paths = {binding.path for call, binding in EVERY_CALL.items() if is_stream(call)}
+    return {**document, "paths": {path: it for path, it in document["paths"].items() if path not in paths}}
+
+
 def assert_it_was_looked_at(role: str, found: Findings) -> None:
     """Each call that the role may make went well at least once, and the others were refused for the role."""
-    for call, binding in CALLS.items():
-        expected = 200 if role in MAY_CALL[f"{binding.service}.{call}"] else 403
+    for call, binding in EVERY_CALL.items():
+        expected = 200 if role in PERMITTED[f"{binding.service}.{call}"] else 403
+        if is_stream(call):
+            continue
         assert found.answers[f"{binding.verb} {binding.path}", expected], (call, expected)
 
 

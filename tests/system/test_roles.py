@@ -1,13 +1,15 @@
-"""Every role, every call, and a ticket that is the caller's own, another's or missing (contract, section 4)."""
+"""Every role, every call, and a ticket or inbox: own, another's or missing (contract, section 4)."""
 
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
+from nibble.notification.v1 import notification_service_pb2
 from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
 
 from tests.system.doors import Answer, Caller, Door, Json
+from tests.system.inbox import arrive, unread_of
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_agent, as_customer, as_supervisor, assign, comment, new_id, open_ticket
 
@@ -97,14 +99,26 @@ CREATES: Mapping[str, tuple[str, str]] = {
 }
 
 
+# What there is to ask of an inbox, which everybody has but services. What it names is somebody else's.
+INBOX_WALKS: dict[str, dict[str, Json]] = {
+    "ListNotifications": {},
+    "GetUnreadCount": {},
+    "MarkNotificationsRead": {"notification_ids": [new_id()]},
+    "StreamNotifications": {},
+    "GetNotificationPreferences": {},
+    "UpdateNotificationPreferences": {"muted_types": ["ticket_closed"]},
+}
+
+
 def test_every_call_and_every_role_is_walked() -> None:
     declared = {
         method.name
-        for module in (ticket_service_pb2, comment_service_pb2)
+        for module in (ticket_service_pb2, comment_service_pb2, notification_service_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
-    assert {walk.call for walk in TICKET_CALLS.values()} | LISTS.keys() | {"CreateTicket"} == declared
+    walked = {walk.call for walk in TICKET_CALLS.values()} | LISTS.keys() | {"CreateTicket"} | INBOX_WALKS.keys()
+    assert walked == declared
     assert all(roles.keys() == set(ROLES) for roles in (*LISTS.values(), CREATES))
 
 
@@ -147,6 +161,20 @@ def test_a_list_shows_a_role_what_it_may_see(stage: Stage, call: str, role: str)
             assert_outcome(door.call(call, caller), ROLE)
         else:
             assert {tickets[ticket] for ticket in listed(door, call, caller, tickets)} == shown
+
+
+@pytest.mark.parametrize(("call", "role"), list(product(INBOX_WALKS, ROLES)))
+def test_everybody_but_services_has_an_inbox_of_their_own(stage: Stage, call: str, role: str) -> None:
+    for door in stage.doors:
+        caller, another = Caller(role, new_id()), as_customer()
+        (theirs,) = arrive(stage, another)
+        fields = INBOX_WALKS[call] | ({"notification_ids": [theirs]} if call == "MarkNotificationsRead" else {})
+        answer = door.call(call, caller, **fields)
+        assert_outcome(answer, ROLE if role == "service" else OK)
+        assert theirs not in str(answer)
+        assert unread_of(stage, another) == 1
+        untouched: dict[str, Json] = {"muted_channels": [], "muted_types": []}
+        assert door.call("GetNotificationPreferences", another).resource == untouched
 
 
 @pytest.mark.parametrize("role", [*USERS, *STAFF])

@@ -14,10 +14,11 @@ from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from nibble.notification.v1 import notification_pb2, notification_service_pb2
 from nibble.support.v1 import comment_service_pb2, ticket_pb2, ticket_service_pb2
 
 from devstack.ports import LOOPBACK
-from tests.system.doors import CALLS, Answer, Json, answer_in
+from tests.system.doors import EVERY_CALL, Answer, Json, answer_in
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_service, as_supervisor, new_id
 
@@ -27,12 +28,14 @@ REQUESTS: dict[str, type[Message]] = {
     "UpdateTicketStatus": ticket_service_pb2.UpdateTicketStatusRequest,
     "AssignTicket": ticket_service_pb2.AssignTicketRequest,
     "AddComment": comment_service_pb2.AddCommentRequest,
+    "MarkNotificationsRead": notification_service_pb2.MarkNotificationsReadRequest,
+    "UpdateNotificationPreferences": notification_service_pb2.UpdateNotificationPreferencesRequest,
 }
 
 
 def send(stage: Stage, call: str, body: bytes, **headers: str) -> httpx.Response:
     """The answer to a write with this body, as a service makes it, on a ticket that nobody has."""
-    binding = CALLS[call]
+    binding = EVERY_CALL[call]
     token = {"authorization": f"Bearer {stage.mint(as_service())}", "content-type": "application/json"}
     path = binding.path.format(ticket_id=NOBODY)
     return stage.rest.http.request(binding.verb, path, content=body, headers={**token, **headers})
@@ -158,6 +161,45 @@ def test_an_enum_is_one_of_its_names(stage: Stage, text: str) -> None:
     assert "low, medium, high, urgent" in answer.payload["message"]
 
 
+NO_ARRAYS = ['"a"', "null", "{}", "1", "true", '[1, "a"]', '["a", null]', '[["a"]]', '[{"a": 1}]', '["a", true]']
+
+
+@pytest.mark.parametrize("text", NO_ARRAYS)
+def test_an_array_of_strings_holds_strings_alone(stage: Stage, text: str) -> None:
+    answer = refusal(stage, f'{{"notification_ids": {text}}}'.encode(), "MarkNotificationsRead")
+    assert answer.bad_fields == ["notification_ids"]
+    assert "must be an array, and each value in it must be a string" in answer.payload["message"]
+
+
+@pytest.mark.parametrize("text", [*NO_ARRAYS, '["inbox", "letter"]', '["INBOX"]', '["channel_unspecified"]', '[""]'])
+def test_an_array_of_an_enum_holds_its_names_alone(stage: Stage, text: str) -> None:
+    answer = refusal(stage, f'{{"muted_channels": {text}}}'.encode(), "UpdateNotificationPreferences")
+    assert answer.bad_fields == ["muted_channels"]
+    assert "must be one of inbox, email" in answer.payload["message"]
+
+
+@pytest.mark.parametrize("text", ["[]", "[ ]", '["inbox"]', '["e\\u006dail" , "inbox"]', '["inbox", "inbox"]'])
+def test_an_array_that_the_contract_allows_passes(stage: Stage, text: str) -> None:
+    body = f'{{"muted_channels": {text}, "muted_types": []}}'.encode()
+    assert not refused_by_the_gateway(send(stage, "UpdateNotificationPreferences", body))
+
+
+@pytest.mark.parametrize("text", ["[", '["inbox"', '["inbox",]', '[,"inbox"]', '["inbox" "email"]', '["inbox"}', "[]]"])
+def test_an_array_that_is_no_json_makes_the_body_none(stage: Stage, text: str) -> None:
+    answer = refusal(stage, f'{{"muted_channels": {text}}}'.encode(), "UpdateNotificationPreferences")
+    assert answer.bad_fields == ["body"]
+
+
+@pytest.mark.parametrize(("count", "passes"), [(100, True), (199, True), (200, False), (50_000, False)])
+def test_an_array_has_room_for_more_than_the_service_takes_and_not_for_very_many(
+    stage: Stage, count: int, passes: bool
+) -> None:
+    body = json.dumps({"notification_ids": ["x"] * count}).encode()
+    answer = refused_by_the_gateway(send(stage, "MarkNotificationsRead", body))
+    assert (answer is None) is passes
+    assert answer is None or answer.bad_fields == ["body"]
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -230,6 +272,8 @@ def test_a_body_in_pieces_is_looked_at_as_a_whole(stage: Stage) -> None:
 ENUMS = {
     "status": ticket_pb2.Ticket.Status.keys()[1:],
     "priority": ticket_pb2.Ticket.Priority.keys()[1:],
+    "muted_channels": notification_pb2.Channel.keys()[1:],
+    "muted_types": notification_pb2.Notification.Type.keys()[1:],
 }
 
 
@@ -248,6 +292,12 @@ def no_constant(name: str) -> Json:
 
 
 def is_of_type(field: Any, value: Json) -> bool:  # noqa: ANN401 - a field's descriptor
+    if field.is_repeated:
+        return isinstance(value, list) and all(is_one(field, it) for it in value)
+    return is_one(field, value)
+
+
+def is_one(field: Any, value: Json) -> bool:  # noqa: ANN401
     if field.name in ENUMS:
         return value in ENUMS[field.name] if isinstance(value, str) else False
     return (
@@ -267,7 +317,7 @@ def is_allowed(call: str, body: bytes) -> bool:
     fields = {
         name: field
         for name, field in request.DESCRIPTOR.fields_by_name.items()
-        if f"{{{name}}}" not in CALLS[call].path
+        if f"{{{name}}}" not in EVERY_CALL[call].path
     }
     return isinstance(values, dict) and all(n in fields and is_of_type(fields[n], v) for n, v in values.items())
 
@@ -309,6 +359,16 @@ def fitting(draw: st.DrawFn, call: str, name: str) -> Json:
     field = REQUESTS[call].DESCRIPTOR.fields_by_name.get(name)
     if field is None or draw(st.integers(0, 7)) == 0:
         return draw(VALUES)
+    if field.is_repeated:
+        return [draw(fitting_one(field)) for _ in range(draw(st.integers(0, 3)))]
+    return draw(fitting_one(field))
+
+
+@st.composite
+def fitting_one(draw: st.DrawFn, field: Any) -> Json:  # noqa: ANN401
+    if draw(st.integers(0, 15)) == 0:
+        return draw(VALUES)
+    name = field.name
     if name in ENUMS:
         return draw(st.sampled_from(ENUMS[name]))
     own = {field.CPPTYPE_STRING: st.text(max_size=8), field.CPPTYPE_BOOL: st.booleans()}
