@@ -10,6 +10,7 @@ from nibble.support.v1 import ticket_service_pb2
 
 from devstack.ports import LOOPBACK
 from tests.system import http2
+from tests.system.doors import OK
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_customer, as_service
 
@@ -101,6 +102,14 @@ def test_unreadable_metadata_of_one_caller_does_not_fail_the_calls_of_others(sta
     packed = gzip.compress(b"", mtime=0)
     body = b"\1" + len(packed).to_bytes(4, "big") + packed if name == "grpc-encoding" else NO_FIELDS
     assert {to_the_gateway(stage, readable, body)[:5] for _ in range(40)} == {NO_FIELDS}
+
+
+def test_an_unreadable_deadline_of_one_stream_does_not_fail_the_streams_of_others(stage: Stage) -> None:
+    path = "/nibble.notification.v1.NotificationService/StreamNotifications"
+    unreadable = headers(stage, "POST", path, "application/grpc", **{"grpc-timeout": UNREADABLE["grpc-timeout"]})
+    for _ in range(20):
+        to_the_gateway(stage, unreadable, NO_FIELDS)  # refused, since it comes from a service
+    assert {stage.grpc.call("StreamNotifications", as_customer()).code for _ in range(40)} == {OK}
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH"])
