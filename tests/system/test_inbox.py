@@ -22,9 +22,22 @@ from tests.system.browser import launched
 from tests.system.doors import OK, Caller, Door, Grpc, answer_in
 from tests.system.inbox import LATE_SECONDS, STREAM, arrive, arrive_by, arrive_in_bulk, ids_of, listening, unread_of
 from tests.system.stage import WITHOUT_KAFKA, Stage, small_stage
-from tests.system.vocabulary import as_agent, as_customer, as_service, dice, eventually, new_id
+from tests.system.vocabulary import (
+    as_agent,
+    as_customer,
+    as_service,
+    assign,
+    comment,
+    dice,
+    eventually,
+    move,
+    new_id,
+    open_ticket,
+)
 
 INBOX = "/api/v1/notifications"
+FROM_EVENT_TO_INBOX = 15.0
+"""Within which an event passes through Kafka and is told."""
 
 
 def listed(door: Door, caller: Caller, **fields: Any) -> list[str]:  # noqa: ANN401
@@ -115,6 +128,25 @@ def test_what_arrives_is_told_soon(stage: Stage) -> None:
         update = stream.next()
         assert (update["notification"]["id"], update["unread_count"]) == (new, 2)
         assert update["notification"] == stage.rest.call("ListNotifications", mine).resource["notifications"][0]
+
+
+def test_what_happens_to_a_ticket_is_told_to_staff_and_to_its_owner(stage: Stage) -> None:
+    agent, owner = as_agent(), as_customer()
+    with listening(stage, agent) as staff, listening(stage, owner) as own:
+        staff.next()
+        own.next()
+        ticket = open_ticket(stage.rest, owner)
+        # Other tests' tickets are told to all staff too.
+        while (told := staff.next(FROM_EVENT_TO_INBOX).get("notification", {})).get("ticket_id") != ticket["id"]:
+            pass
+        assert (told["type"], told["actor"]["user_id"]) == ("ticket_created", owner.id)
+        assign(stage.rest, agent, ticket)
+        comment(stage.rest, agent, ticket)
+        move(stage.rest, agent, ticket, "resolved", resolution_notes="Refunded.")
+        told_to_owner = [own.next(FROM_EVENT_TO_INBOX)["notification"] for _ in range(3)]
+    assert [it["type"] for it in told_to_owner] == ["ticket_assigned", "ticket_commented", "ticket_resolved"]
+    assert {it["ticket_id"] for it in told_to_owner} == {ticket["id"]}
+    assert listed(stage.grpc, owner) == [it["id"] for it in told_to_owner[::-1]]
 
 
 def test_marking_through_another_door_is_told_too(stage: Stage) -> None:
@@ -227,14 +259,14 @@ STREAMS = 200
 
 
 def test_two_hundred_open_streams_hold_up_no_call_and_all_of_them_tell(stage: Stage) -> None:
-    staff = [as_agent() for _ in range(STREAMS)]
+    people = [as_customer() for _ in range(STREAMS)]
     alone = slowest_percent(stage)
     with ExitStack() as opened, ThreadPoolExecutor(20) as pool:
-        streams = [opened.enter_context(it) for it in pool.map(lambda who: listening(stage, who), staff)]
+        streams = [opened.enter_context(it) for it in pool.map(lambda who: listening(stage, who), people)]
         assert [stream.next(20)["unread_count"] for stream in streams] == [0] * STREAMS
         beside = slowest_percent(stage)
         began = time.monotonic()
-        ids = arrive(stage, *staff)
+        ids = arrive(stage, *people)
         assert [stream.next_id(20) for stream in streams] == ids
         took = time.monotonic() - began
     print(f"p99 alone {alone * 1000:.1f} ms, beside {STREAMS} streams {beside * 1000:.1f} ms; told in {took:.2f} s")  # noqa: T201
