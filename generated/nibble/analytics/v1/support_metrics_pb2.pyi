@@ -24,7 +24,12 @@ class Metrics(_message.Message):
     seconds, and by as long as events wait while Kafka is down.
 
     A happening counts in the stretch that its own time lies in, so that figures of the past stay as they are, but for
-    resolution times, which a later reopening takes away.
+    resolution times, which a later reopening takes away, and for what an agent's `created` says of tickets that are assigned
+    later. Times are those of the events; where the clocks of two processes disagree, and an event of a ticket has an earlier
+    time than the one before it, the time of that one counts.
+
+    Of a ticket whose first events had left the topic before they could be read, what happened before the first one that was
+    read is not counted, but for its creation and a resolution that still stood then.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -48,8 +53,8 @@ class Metrics(_message.Message):
     """Tickets that were `open` or `in_progress` when the stretch ended."""
     @_builtins.property
     def first_response_time(self) -> Global___DurationStatistics:
-        """Time from a ticket's creation to the first public comment on it by a staff member, for the first such comments made in
-        the stretch.
+        """Time from a ticket's creation to the first public comment on it by a staff member who is not its owner, for the first
+        such comments made in the stretch.
         """
 
     @_builtins.property
@@ -190,9 +195,9 @@ Global___PriorityMetrics: _TypeAlias = PriorityMetrics  # noqa: Y015
 
 @_typing.final
 class AgentMetrics(_message.Message):
-    """The figures of one staff member. Each happening is theirs who was the ticket's assignee at that time. A created ticket is
-    theirs who was assigned to it first; a first response is its author's; a ticket in the backlog is its assignee's when the
-    time range ended.
+    """The figures of one staff member. Each happening is theirs who was the ticket's assignee at that time, nobody's where it had
+    none. A created ticket is theirs who was assigned to it first, even if that was after the time range; a first response is
+    its author's; a ticket in the backlog is its assignee's when the time range ended.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
