@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from devstack.ports import Ports
 from devstack.stack import Stack
+from server.analytics.migrations import MIGRATIONS as ANALYTICS_MIGRATIONS
 from server.db.migrations import MIGRATIONS
 from server.db.migrator import migrate
 from server.notification.migrations import MIGRATIONS as NOTIFICATION_MIGRATIONS
@@ -54,7 +55,7 @@ def told() -> Iterator[Sequence[Mapping[str, Any]]]:
 def template(stack: Stack) -> str:
     """The name of a migrated database without rows."""
     _create_database(stack, TEMPLATE, "template1")
-    for migrations in (MIGRATIONS, NOTIFICATION_MIGRATIONS):
+    for migrations in (MIGRATIONS, NOTIFICATION_MIGRATIONS, ANALYTICS_MIGRATIONS):
         migrate(stack.dsn_for(TEMPLATE), migrations)
     return TEMPLATE
 
