@@ -16,11 +16,12 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a run by path finds only what lies beside the file
 
 from protos import contract, generate
+from server.analytics import permissions as analytics
 from server.domain import permissions as support
 from server.notification import permissions as notification
 
 TESTS = generate.ROOT / "tests" / "system"
-PERMITTED = {**support.MAY_CALL, **notification.MAY_CALL}
+PERMITTED = {**support.MAY_CALL, **notification.MAY_CALL, **analytics.MAY_CALL}
 """The permission tables of all services."""
 
 

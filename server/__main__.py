@@ -61,7 +61,15 @@ def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
         from server.app.notification_api import run_api
 
         return run_api(settings)
-    from server.app import support
+    from server.app import analytics, support
+
+    of_analytics = {
+        Role.ANALYST: analytics.run_analyst,
+        Role.ANALYTICS_API: analytics.run_api,
+        Role.REBUILD_ANALYTICS: analytics.run_rebuild,
+    }
+    if role in of_analytics:
+        return of_analytics[role](settings)
 
     if role is Role.API:
         return support.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
@@ -133,6 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     mails.add_argument("act", choices=["list", "retry"])
     mails.add_argument("ids", nargs="*", type=UUID, help="which ones to try again; all, where none is named")
     commands.add_parser("notification-api", help="answer gRPC calls about what people are told")
+    commands.add_parser("analyst", help="keep the facts that reports rest on, from the events in Kafka")
+    commands.add_parser("analytics-api", help="answer gRPC calls for reports")
+    commands.add_parser("rebuild-analytics", help="empty the facts; analysts build them anew from the first event on")
     commands.add_parser("migrate", help="bring the database up to date, then end")
     letters = commands.add_parser(
         "dead-letters", help="look at the events that a consumer could not use, or deal with them"

@@ -26,6 +26,7 @@ class Role(StrEnum):
     ANALYST = "analyst"
     ANALYTICS_API = "analytics-api"
     REPUBLISH = "republish"
+    REBUILD_ANALYTICS = "rebuild-analytics"
 
 
 APIS = (Role.API, Role.NOTIFICATION_API, Role.ANALYTICS_API)

@@ -39,6 +39,16 @@ def read_generation(connection: Connection[Any]) -> int:
     return int(number)
 
 
+def newest_generation(dsn: str) -> int:
+    """The newest generation, read over a connection of its own.
+
+    Raises:
+        psycopg.Error: the database does not tell.
+    """
+    with psycopg.connect(with_liveliness(dsn), autocommit=True, cursor_factory=RawCursor) as connection:
+        return read_generation(connection)
+
+
 def require_generation(connection: Connection[Any], generation: int) -> None:
     """Let a consumer of the newest generation go on.
 

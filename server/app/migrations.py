@@ -16,11 +16,12 @@ def run_migrate(settings: Settings) -> int:
     """
     from sqlalchemy.exc import DBAPIError
 
+    from server.analytics.migrations import MIGRATIONS as ANALYTICS
     from server.db.migrations import MIGRATIONS as SUPPORT
     from server.db.migrator import migrate
     from server.notification.migrations import MIGRATIONS as NOTIFICATION
 
-    for migrations in (SUPPORT, NOTIFICATION):
+    for migrations in (SUPPORT, NOTIFICATION, ANALYTICS):
         try:
             revision = migrate(settings.database_url, migrations)
         except DBAPIError as error:
