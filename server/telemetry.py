@@ -30,7 +30,6 @@ USER_SERVICE_OPEN = Gauge("nibble_user_service_breaker_open", "Whether the User 
 # A process without them has no number either: an alarm compares with NaN in vain.
 for _gauge in (KEYS, KEYS_READ, CERTIFICATE_EXPIRY, USER_SERVICE_OPEN):
     _gauge.set(math.nan)
-ANALYTICS_GENERATION = Gauge("nibble_analytics_generation", "The generation of the facts that are kept")
 EVENTS_PUBLISHED = Counter("nibble_relay_events_published", "Events that Kafka has acknowledged")
 EVENTS_FAILED = Counter("nibble_relay_events_failed", "Sends of an event that failed and will be tried again")
 EVENT_BACKLOG = Gauge("nibble_relay_backlog_events", "Events that Kafka has not acknowledged yet")

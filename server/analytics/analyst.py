@@ -1,4 +1,4 @@
-"""The consumer of the Analytics Service: it goes over to the next generation of the facts whenever a rebuild begins one."""
+"""The consumer of the Analytics Service: it goes over to the next generation whenever a rebuild begins one."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from typing import NamedTuple
 import psycopg
 import structlog
 
-from server import telemetry
 from server.analytics.generations import group_of, newest_generation
 from server.analytics.intake import FactKeeper
 from server.analytics.tables import SCHEMA
@@ -58,7 +57,6 @@ class Analyst:
             TooManyDeadLetters: the process should end, with an exit code that says that this was not asked for.
         """
         while (generation := self._find_generation()) is not None:
-            telemetry.ANALYTICS_GENERATION.set(generation)
             over = threading.Event()
             watch = threading.Thread(target=self._watch, args=(generation, over), daemon=True)
             watch.start()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from server.analytics.analyst import AnalystSettings
 
 ANALYST_GRACE_SECONDS = 5.0
-TOO_MUCH_POISON = 3
+TOO_MUCH_POISON = 1
 
 _log = structlog.stdlib.get_logger("nibble.app")
 

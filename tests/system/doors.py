@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from nibble.analytics.v1 import analytics_service_pb2
 from nibble.notification.v1 import notification_service_pb2
 from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
 
@@ -42,6 +43,7 @@ CLOSER_HTTP_STATUSES = {"REQUEST_TOO_LARGE": {413, 431}, "METHOD_NOT_ALLOWED": {
 _SERVICES = {
     "TicketService": ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"],
     "CommentService": comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"],
+    "AnalyticsService": analytics_service_pb2.DESCRIPTOR.services_by_name["AnalyticsService"],
     "NotificationService": notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],
 }
 
@@ -76,7 +78,8 @@ INBOX_CALLS = {
     "GetNotificationPreferences": Binding("NotificationService", "GET", "/api/v1/notifications/preferences"),
     "UpdateNotificationPreferences": Binding("NotificationService", "PUT", "/api/v1/notifications/preferences"),
 }
-EVERY_CALL = {**CALLS, **INBOX_CALLS}
+REPORT_CALLS = {"GetSupportMetrics": Binding("AnalyticsService", "GET", "/api/v1/reports/support")}
+EVERY_CALL = {**CALLS, **INBOX_CALLS, **REPORT_CALLS}
 """Those of all services."""
 
 

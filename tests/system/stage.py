@@ -111,7 +111,10 @@ def _open(stack: Stack, cleanup: ExitStack) -> Stage:
     publish(identity.jwks_file, signer("ES256", LATE_KEY))
 
     gateway = stack.gateway_url.removeprefix("http://")
-    elsewhere = {"NotificationService": stack.grpc_target_of("notification-api")}
+    elsewhere = {
+        "NotificationService": stack.grpc_target_of("notification-api"),
+        "AnalyticsService": stack.grpc_target_of("analytics-api"),
+    }
     stage = Stage(
         stack,
         rest,
