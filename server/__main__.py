@@ -63,13 +63,12 @@ def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
         return run_api(settings)
     from server.app import analytics, support
 
-    of_analytics = {
-        Role.ANALYST: analytics.run_analyst,
-        Role.ANALYTICS_API: analytics.run_api,
-        Role.REBUILD_ANALYTICS: analytics.run_rebuild,
-    }
-    if role in of_analytics:
-        return of_analytics[role](settings)
+    if role is Role.ANALYST:
+        return analytics.run_analyst(settings)
+    if role is Role.ANALYTICS_API:
+        return analytics.run_api(settings)
+    if role is Role.REBUILD_ANALYTICS:
+        return analytics.run_rebuild(settings, forget=arguments.forget)
 
     if role is Role.API:
         return support.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
@@ -143,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("notification-api", help="answer gRPC calls about what people are told")
     commands.add_parser("analyst", help="keep the facts that reports rest on, from the events in Kafka")
     commands.add_parser("analytics-api", help="answer gRPC calls for reports")
-    commands.add_parser("rebuild-analytics", help="empty the facts; analysts build them anew from the first event on")
+    rebuild = commands.add_parser("rebuild-analytics", help="build the facts anew, from the topic's beginning on")
+    rebuild.add_argument("--forget", action="store_true", help="from the topic alone: older facts are lost")
     commands.add_parser("migrate", help="bring the database up to date, then end")
     letters = commands.add_parser(
         "dead-letters", help="look at the events that a consumer could not use, or deal with them"

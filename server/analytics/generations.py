@@ -1,25 +1,25 @@
-"""Generations of the facts: how all of them are built anew from the topic's beginning, whoever is at work meanwhile.
+"""Generations of the facts: how the topic is read from its beginning again, whoever is at work meanwhile.
 
 Each generation has a consumer group of its own, which Kafka has never heard of before, so its consumers begin with the
-oldest event. One transaction empties the tables and begins the next generation. It is there or it is not: tables that
-are empty while the offsets stand at the topic's end, which would lose every fact, can't come to be. Consumers look at
+oldest event. One transaction forgets what was consumed and begins the next generation. It is there or it is not: an
+empty memory beside offsets at the topic's end, or full tables that nobody fills up, can't come to be. Consumers look at
 the generation in each of their transactions; those of the one before change nothing any more, and go over to the next.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import psycopg
 from psycopg import Connection, RawCursor
+from sqlalchemy import Table
 
 from server.analytics import statements
 from server.analytics.tables import consumed, generations, ticket_events, ticket_facts
 from server.db.database import with_liveliness
 from server.errors import DependencyUnavailable
 
-# The first two in the order in which a consumer's transaction touches them: it would not be waited for otherwise.
-_TABLES = ", ".join(f"{table.schema}.{table.name}" for table in (consumed, generations, ticket_events, ticket_facts))
-_EMPTIED = ", ".join(f"{table.schema}.{table.name}" for table in (consumed, ticket_events, ticket_facts))
+_FACTS = (consumed, generations, ticket_events, ticket_facts)
 
 
 class Superseded(DependencyUnavailable):
@@ -52,8 +52,8 @@ def newest_generation(dsn: str) -> int:
 def require_generation(connection: Connection[Any], generation: int) -> None:
     """Let a consumer of the newest generation go on.
 
-    It holds until the end of the transaction, where that has written to `consumed_events` before: `rebuild` needs
-    that table for itself.
+    It holds until the end of the transaction, where that has written to `consumed_events` before: `begin_generation`
+    needs that table for itself.
 
     Raises:
         Superseded: there is a newer one.
@@ -62,15 +62,24 @@ def require_generation(connection: Connection[Any], generation: int) -> None:
         raise Superseded(generation=generation)
 
 
-def rebuild(dsn: str, now: datetime) -> int:
-    """Empty the tables and begin a generation, in one transaction; returns its number.
+def begin_generation(dsn: str, now: datetime, *, forget: bool) -> int:
+    """Begin the next generation, and return its number.
+
+    Args:
+        forget: empty the facts, and the events that they are folded from, too.
 
     Raises:
         psycopg.Error: nothing has changed.
     """
+    emptied = (consumed, ticket_events, ticket_facts) if forget else (consumed,)
     with psycopg.connect(with_liveliness(dsn), cursor_factory=RawCursor) as connection:
-        connection.execute(f"LOCK TABLE {_TABLES} IN ACCESS EXCLUSIVE MODE")
-        connection.execute(f"TRUNCATE {_EMPTIED}")
+        # In the order in which the transactions of consumers touch them: so each of those is waited for.
+        connection.execute(f"LOCK TABLE {_names(_FACTS)} IN ACCESS EXCLUSIVE MODE")
+        connection.execute(f"TRUNCATE {_names(emptied)}")
         begin = statements.BEGIN_GENERATION
         ((number,),) = connection.execute(begin.sql, begin.bind({"now": now}))
         return int(number)
+
+
+def _names(tables: Iterable[Table]) -> str:
+    return ", ".join(f"{table.schema}.{table.name}" for table in tables)

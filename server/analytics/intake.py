@@ -45,14 +45,19 @@ class FactKeeper:
         require_generation(connection, self._generation)
         snapshots = [snapshot_of(event) for event in events]
         columns = zip(Snapshot._fields, map(list, zip(*snapshots, strict=True)), strict=True)
-        connection.execute(statements.ADD_EVENTS.sql, statements.ADD_EVENTS.bind(dict(columns)), prepare=True)
-        self._put_facts(connection, sorted({snapshot.ticket_id for snapshot in snapshots}))
+        connection.execute(statements.KEEP_EVENTS.sql, statements.KEEP_EVENTS.bind(dict(columns)), prepare=True)
+        put_facts(connection, sorted({snapshot.ticket_id for snapshot in snapshots}))
 
-    def _put_facts(self, connection: Connection[Any], ticket_ids: list[UUID]) -> None:
-        # In one order, whoever writes them, so that two consumers never wait for each other in vain.
-        facts = [fact_values(fold(life)) for life in _lives(connection, ticket_ids)]
-        put = [statements.PUT_FACT.bind(fact) for fact in facts]
-        connection.cursor().executemany(statements.PUT_FACT.sql, put)
+
+def put_facts(connection: Connection[Any], ticket_ids: list[UUID]) -> None:
+    """Fold the facts of these tickets from all their events, and write them.
+
+    Args:
+        ticket_ids: ascending, so that two who write some of the same never wait for each other in vain.
+    """
+    facts = [fact_values(fold(life)) for life in _lives(connection, ticket_ids)]
+    put = [statements.PUT_FACT.bind(fact) for fact in facts]
+    connection.cursor().executemany(statements.PUT_FACT.sql, put)
 
 
 def _lives(connection: Connection[Any], ticket_ids: list[UUID]) -> Iterator[Iterator[Snapshot]]:

@@ -1,12 +1,12 @@
 """Every statement of the Analytics Service."""
 
-from sqlalchemy import ARRAY, Boolean, Uuid, any_, bindparam, column, func, insert, literal_column, select
+from sqlalchemy import ARRAY, Boolean, Integer, Uuid, any_, bindparam, column, func, insert, literal_column, select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.sql.selectable import Select
 
 from server.analytics.rules import Snapshot
 from server.analytics.tables import generations, ticket_events, ticket_facts
-from server.db.statement import Statement, compiled, moment, param
+from server.db.statement import Statement, compiled, moment, param, uuid
 
 _SNAPSHOT_COLUMNS = [ticket_events.c[name] for name in Snapshot._fields]
 
@@ -19,7 +19,14 @@ def _from_arrays() -> Select[tuple[object, ...]]:
     return select(*rows.c)
 
 
-ADD_EVENTS = compiled(insert(ticket_events).from_select(list(Snapshot._fields), _from_arrays()))
+def _keep_events() -> Statement:
+    new = pg_insert(ticket_events).from_select(list(Snapshot._fields), _from_arrays())
+    changed = {each.name: new.excluded[each.name] for each in _SNAPSHOT_COLUMNS if not each.primary_key}
+    return compiled(new.on_conflict_do_update(index_elements=["ticket_id", "sequence"], set_=changed))
+
+
+# Those that were kept before come again after a rebuild has begun; then the topic is right.
+KEEP_EVENTS = _keep_events()
 
 # Those of a ticket one after the other.
 LIST_EVENTS_OF_TICKETS = compiled(
@@ -37,6 +44,15 @@ def _put_fact() -> Statement:
 
 
 PUT_FACT = _put_fact()
+
+# A ticket with events has a fact: both are written in one transaction.
+LOCK_FACTS = compiled(
+    select(ticket_facts.c.ticket_id)
+    .where(ticket_facts.c.ticket_id > uuid("after"))
+    .order_by(ticket_facts.c.ticket_id)
+    .limit(param("limit", Integer))
+    .with_for_update()
+)
 
 GENERATION = compiled(select(func.max(generations.c.number)))
 

@@ -45,21 +45,21 @@ def run_analyst(settings: Settings) -> int:
     return 0
 
 
-def run_rebuild(settings: Settings) -> int:
-    """Have the facts built anew from the topic's beginning, by whoever consumes it; returns the exit code.
+def run_rebuild(settings: Settings, *, forget: bool) -> int:
+    """Have the facts built anew, and the topic read from its beginning by whoever consumes it; returns the exit code.
 
     Raises:
-        StartError: the database can't be reached, or refuses; nothing has changed then.
+        StartError: the database can't be reached, or refuses; what facts there are are as true as before.
     """
     import psycopg
 
-    from server.analytics.generations import rebuild
+    from server.analytics.rebuild import rebuild
 
     try:
-        generation = rebuild(settings.database_url, now())
+        generation = rebuild(settings.database_url, now(), forget=forget)
     except psycopg.Error as error:
-        raise StartError(f"the facts (DATABASE_URL) can't be emptied: {str(error).strip()}") from error
-    _log.info("the facts are empty; analysts build them anew from the first event on", generation=generation)
+        raise StartError(f"the facts (DATABASE_URL) can't be built anew: {str(error).strip()}") from error
+    _log.info("the analysts read the topic from its beginning", generation=generation, forgotten=forget)
     return 0
 
 

@@ -154,25 +154,28 @@ def let_it_work(stage: Stage, chance: random.Random) -> None:
     eventually(lambda: consumed(stage) >= enough, CATCH_UP_SECONDS)
 
 
-def rebuild(stage: Stage) -> None:
+def rebuild(stage: Stage, *arguments: str) -> None:
     """The operator's command."""
-    command = launcher([sys.executable, "-m", "server", "rebuild-analytics"])
+    command = launcher([sys.executable, "-m", "server", "rebuild-analytics", *arguments])
     subprocess.run(command, env={**os.environ, **stage.stack.service_env()}, cwd=CHECKOUT, check=True, timeout=30)
 
 
 def test_facts_that_are_built_anew_are_the_same_to_the_last_bit(stage: Stage, analyst: OwnAnalyst) -> None:
     caught_up(stage)
     before = facts_in(stage)
-    rebuild(stage)
+    rebuild(stage, "--forget")
     caught_up(stage)
     assert facts_in(stage) == before
     assert before
 
 
-def test_facts_can_be_built_anew_while_tickets_are_worked_on(stage: Stage, analyst: OwnAnalyst) -> None:
+@pytest.mark.parametrize("how", [(), ("--forget",)])
+def test_facts_can_be_built_anew_while_tickets_are_worked_on(
+    stage: Stage, analyst: OwnAnalyst, how: tuple[str, ...]
+) -> None:
     with at_work(CALLERS, lives(stage)) as shift:
         shift.wait_for(OK, 50)
-        rebuild(stage)
+        rebuild(stage, *how)
         shift.wait_for(OK, 50)
         shift.enough.set()
         shift.finish()

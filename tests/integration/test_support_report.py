@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from psycopg import Connection, RawCursor
 
-from server.analytics.generations import Superseded, read_generation, rebuild
+from server.analytics.generations import Superseded, read_generation
 from server.analytics.intake import FactKeeper
+from server.analytics.rebuild import rebuild
 from server.analytics.reports import Interval, Metrics, Report, Statistics, Time, get_support_metrics
 from server.analytics.statements import PROBE
 from server.db.consumed import ConsumedEvents, Mark
@@ -215,19 +216,44 @@ def test_batches_of_any_size_and_order_come_to_the_same_facts(facts_dsn: str) ->
     assert len(together) == 40
 
 
-def test_a_rebuild_empties_the_tables_and_begins_a_generation(own_dsn: str) -> None:
+def test_a_rebuild_that_forgets_rests_on_the_topic_alone(own_dsn: str) -> None:
     life = a_life(dice("rebuild"))
     consume(own_dsn, life)
     before = facts_in(own_dsn)
-    number = rebuild(own_dsn, NOW)
-    assert (number, facts_in(own_dsn)) == (2, [])
+    assert (rebuild(own_dsn, NOW, forget=True), facts_in(own_dsn)) == (2, [])
+    consume(own_dsn, life)
+    assert facts_in(own_dsn) == before
+
+
+def test_a_rebuild_mends_every_fact_and_keeps_what_the_topic_has_lost(own_dsn: str) -> None:
+    chance = dice("mended")
+    lives = some_lives(chance, 700)  # more than a batch
+    consume(own_dsn, mixed(chance, lives), batch=500)
+    before = facts_in(own_dsn)
+    with connect(own_dsn) as connection:
+        connection.execute("UPDATE analytics_service.ticket_facts SET priority = 'low', resolution_stands = true")
+    assert facts_in(own_dsn) != before
+    assert (rebuild(own_dsn, NOW, forget=False), facts_in(own_dsn)) == (2, before)
+    # The topic comes again, without its beginning.
+    consume(own_dsn, [event for life in lives[300:] for event in life], batch=500)
+    assert facts_in(own_dsn) == before
+
+
+def test_an_event_that_comes_again_after_a_rebuild_overrules_what_was_kept(own_dsn: str) -> None:
+    life = a_life(dice("overruled"))
+    consume(own_dsn, life)
+    before = facts_in(own_dsn)
+    with connect(own_dsn) as connection:
+        connection.execute("UPDATE analytics_service.ticket_events SET priority = 'low', status = 'closed'")
+    rebuild(own_dsn, NOW, forget=False)
+    assert facts_in(own_dsn) != before
     consume(own_dsn, life)
     assert facts_in(own_dsn) == before
 
 
 def test_a_consumer_of_an_older_generation_changes_nothing(own_dsn: str) -> None:
     life = a_life(dice("superseded"))
-    rebuild(own_dsn, NOW)
+    rebuild(own_dsn, NOW, forget=True)
     with pytest.raises(Superseded):
         consume(own_dsn, life, generation=1)
     with connect(own_dsn) as connection:
