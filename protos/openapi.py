@@ -353,7 +353,7 @@ def _schema_of(field: FieldDescriptorProto) -> Node:
 
 def _one_of(field: FieldDescriptorProto) -> Node:
     if field.type_name == ".google.protobuf.Timestamp":
-        return TIMESTAMP
+        return {**TIMESTAMP, **VALUES.get(field.name, {})}
     if field.type_name:
         return {"$ref": _ref(field.type_name)}
     return {**SCALARS[field.type], **VALUES.get(field.name, {})}

@@ -63,6 +63,8 @@ VALUES: dict[str, Node] = {
     "unassigned": {"default": False},
     "unread_only": {"default": False},
     "interval": {"default": "day"},
+    "start_time": {"examples": ["2026-11-24T00:00:00Z"]},
+    "end_time": {"examples": ["2026-11-25T00:00:00Z"]},
     "page_size": {"minimum": 0, "default": 20, "examples": [50]},
     "page_token": {"pattern": PAGE_TOKEN, "default": ""},
     "next_page_token": {"pattern": PAGE_TOKEN},

@@ -37,7 +37,7 @@ consumed = consumed_events(metadata)
 generations = Table(
     "generations",
     metadata,
-    Column("number", Integer, nullable=False),
+    Column("number", Integer, nullable=False, autoincrement=False),
     Column("begun_at", Moment, nullable=False),
     PrimaryKeyConstraint("number", name="generations_pkey"),
 )

@@ -15,10 +15,11 @@ from server.analytics.generations import Superseded, read_generation
 from server.analytics.intake import FactKeeper
 from server.analytics.rebuild import rebuild
 from server.analytics.reports import Interval, Metrics, Report, Statistics, Time, get_support_metrics
-from server.analytics.statements import PROBE
+from server.analytics.statements import PROBE, REPORT
 from server.db.consumed import ConsumedEvents, Mark
 from server.db.database import Database, PoolLimits
 from server.errors import InvalidFields
+from tests.integration.test_query_plans import nodes
 from tests.system.vocabulary import dice
 from tests.ticket_lives import BEGIN, Event, Life, a_life, report_of
 
@@ -259,3 +260,31 @@ def test_a_consumer_of_an_older_generation_changes_nothing(own_dsn: str) -> None
     with connect(own_dsn) as connection:
         for table in ("consumed_events", "ticket_events", "ticket_facts"):
             assert connection.execute(f"SELECT FROM analytics_service.{table}").fetchall() == []
+
+
+# --- Its cost ---------------------------------------------------------------------------------------------------------
+
+FILL = """
+    INSERT INTO analytics_service.ticket_facts
+    SELECT gen_random_uuid(), at, 'low', CASE WHEN n % 100 > 0 THEN at + interval '1 day' END, NULL, NULL,
+        '{}', '{}', CASE WHEN n % 100 > 0 THEN ARRAY[at + interval '1 day'] ELSE '{}' END,
+        CASE WHEN n % 100 > 0 THEN ARRAY[NULL::uuid] ELSE '{}' END, '{}', '{}', n % 100 > 0, NULL, NULL
+    FROM (SELECT n, timestamptz '2026-01-01Z' + n * interval '1 hour' AS at FROM generate_series(1, 20000) AS n) AS made
+"""
+
+
+def test_a_report_reads_only_tickets_whose_life_touches_its_time_range(facts_dsn: str) -> None:
+    with connect(facts_dsn) as connection:
+        connection.execute(FILL)
+        connection.execute("ANALYZE analytics_service.ticket_facts")
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute(f"PREPARE this AS {REPORT.sql}")
+        # A week in the middle: 168 tickets of these, some of the day before, and up to 120 that were never resolved.
+        call = "EXECUTE this ('2027-03-01Z', '2027-03-08Z', '1 day')"
+        ((plan,),) = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {call}")
+        connection.execute("TRUNCATE analytics_service.ticket_facts")
+    scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "ticket_facts"]
+    assert {node["Node Type"] for node in scans} <= {"Bitmap Heap Scan", "Index Scan"}
+    assert all(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) < 400 for node in scans)
+    used = {node["Index Name"] for node in nodes(plan[0]["Plan"]) if "Index Name" in node}
+    assert used == {"ticket_facts_by_life"}
