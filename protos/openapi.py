@@ -371,15 +371,17 @@ def _is_request(name: str) -> bool:
 
 def _schemas(contract: Contract) -> Node:
     paths = {method.input_type: binding(method)[1] for method in calls(contract).values()}
-    roots = [root for method in calls(contract).values() for root in _roots(method)]
+    roots = [root for method in calls(contract).values() for root in _roots(contract, method)]
     used = sorted(_reachable(contract, roots), key=_short)
     return {_short(name): _component(contract, name, paths.get(f".{name}", "")) for name in used}
 
 
-def _roots(method: MethodDescriptorProto) -> Iterator[str]:
+def _roots(contract: Contract, method: MethodDescriptorProto) -> Iterator[str]:
     yield method.output_type
     if binding(method)[2]:
         yield method.input_type
+    else:
+        yield from (field.type_name for _, field in _fields(contract, method.input_type))
 
 
 def _reachable(contract: Contract, roots: Iterable[str]) -> set[str]:

@@ -6,20 +6,15 @@ empty memory beside offsets at the topic's end, or full tables that nobody fills
 the generation in each of their transactions; those of the one before change nothing any more, and go over to the next.
 """
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import psycopg
 from psycopg import Connection, RawCursor
-from sqlalchemy import Table
 
 from server.analytics import statements
-from server.analytics.tables import consumed, generations, ticket_events, ticket_facts
 from server.db.database import with_liveliness
 from server.errors import DependencyUnavailable
-
-_FACTS = (consumed, generations, ticket_events, ticket_facts)
 
 
 class Superseded(DependencyUnavailable):
@@ -71,15 +66,9 @@ def begin_generation(dsn: str, now: datetime, *, forget: bool) -> int:
     Raises:
         psycopg.Error: nothing has changed.
     """
-    emptied = (consumed, ticket_events, ticket_facts) if forget else (consumed,)
     with psycopg.connect(with_liveliness(dsn), cursor_factory=RawCursor) as connection:
-        # In the order in which the transactions of consumers touch them: so each of those is waited for.
-        connection.execute(f"LOCK TABLE {_names(_FACTS)} IN ACCESS EXCLUSIVE MODE")
-        connection.execute(f"TRUNCATE {_names(emptied)}")
+        connection.execute(statements.LOCK_TABLES.sql)
+        connection.execute((statements.FORGET_EVERYTHING if forget else statements.FORGET_CONSUMED).sql)
         begin = statements.BEGIN_GENERATION
         ((number,),) = connection.execute(begin.sql, begin.bind({"now": now}))
         return int(number)
-
-
-def _names(tables: Iterable[Table]) -> str:
-    return ", ".join(f"{table.schema}.{table.name}" for table in tables)

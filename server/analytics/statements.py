@@ -62,6 +62,19 @@ BEGIN_GENERATION = compiled(
     .returning(generations.c.number)
 )
 
+# In the order in which the transactions of consumers touch them: so each of those is waited for, and waits.
+LOCK_TABLES = Statement(
+    """
+LOCK TABLE analytics_service.consumed_events, analytics_service.generations, analytics_service.ticket_events,
+    analytics_service.ticket_facts IN ACCESS EXCLUSIVE MODE
+""",
+    (),
+)
+FORGET_CONSUMED = Statement("TRUNCATE analytics_service.consumed_events", ())
+FORGET_EVERYTHING = Statement(
+    "TRUNCATE analytics_service.consumed_events, analytics_service.ticket_events, analytics_service.ticket_facts", ()
+)
+
 # One look at the whole, so that all figures of a report are of the same moment. First what happened, one row for each
 # time, only for tickets whose life touches the range: others have nothing to say to it. Then all rows are counted four
 # times: together, by period, by priority, and by agent; happenings first by all three at once, which leaves few rows.

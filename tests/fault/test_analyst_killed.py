@@ -85,7 +85,10 @@ class OwnAnalyst:
 @pytest.fixture
 def analyst(stage: Stage) -> Iterator[OwnAnalyst]:
     """At work; the stack's own is started again afterwards (see `stage`)."""
-    stage.stack.part("analyst").kill()
+    # Asked, and not killed: its partitions would stay with it for longer than any of these tests takes.
+    usual = stage.stack.part("analyst")
+    usual.ask_to_stop()
+    eventually(lambda: not usual.is_alive())
     own = OwnAnalyst(stage)
     own.start()
     yield own
