@@ -69,7 +69,6 @@ def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
         return analytics.run_api(settings)
     if role is Role.REBUILD_ANALYTICS:
         return analytics.run_rebuild(settings, forget=arguments.forget)
-
     if role is Role.API:
         return support.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
     return support.run_relay(settings)

@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 
 APIS = (Role.API, Role.NOTIFICATION_API, Role.ANALYTICS_API)
-BY_HAND = (Role.REPUBLISH, Role.REBUILD_ANALYTICS,)
+BY_HAND = (Role.REPUBLISH, Role.REBUILD_ANALYTICS)
 """What an operator runs now and then, and what is no process of the system."""
 KAFKA_CLIENTS = (Role.RELAY, Role.NOTIFIER, Role.ANALYST, Role.REPUBLISH)
 

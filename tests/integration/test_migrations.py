@@ -10,13 +10,14 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from server.analytics.migrations import MIGRATIONS as ANALYTICS
 from server.db.database import Database, PoolLimits
 from server.db.migrations import MIGRATIONS as SUPPORT
 from server.db.migrator import Migrations, migrate
 from server.db.statements import PROBE
 from server.notification.migrations import MIGRATIONS as NOTIFICATION
 
-EVERY_SERVICE = (SUPPORT, NOTIFICATION)
+EVERY_SERVICE = (SUPPORT, NOTIFICATION, ANALYTICS)
 
 # What a catalog says of a schema, in an order of its own; names of constraints and their text included.
 COLUMNS = """

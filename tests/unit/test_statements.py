@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 import server
+from server.analytics import statements as analytics_statements
 from server.db import statements
 from server.db.statement import Statement
 from server.notification import statements as notification_statements
 
 STATEMENTS = {
     name: value
-    for module in (statements, notification_statements)
+    for module in (statements, notification_statements, analytics_statements)
     for name, value in vars(module).items()
     if isinstance(value, Statement)
 }
