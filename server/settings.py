@@ -122,7 +122,7 @@ class Settings:
     jwks_file: Path | None = _setting(Path)  # noqa: RUF009 - `field` under another name
     jwks_url: str | None = _setting(_url)
     jwt_leeway_seconds: float = _setting(_number(float, 0, 300), 60.0)
-    page_token_key: bytes = _setting(_secret, needed_by=APIS, secret=True)
+    page_token_key: bytes = _setting(_secret, needed_by=(Role.API, Role.NOTIFICATION_API), secret=True)
     log_level: str = _setting(_one_of(*LEVELS), "info")
     log_format: str = _setting(_one_of(*FORMATS), "json")
     idempotency_key_ttl_seconds: float = _setting(_number(float, 1, 31_622_400), 604_800.0)
