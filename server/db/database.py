@@ -33,6 +33,9 @@ LIVELINESS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+# What a worker's statement may take, and how long a worker may say nothing amid a transaction.
+WORKER_STATEMENT_MS = 30_000
+WORKER_SILENCE_MS = 15_000
 
 
 class StatementFailed(Exception):
@@ -191,6 +194,17 @@ def with_liveliness(dsn: str) -> str:
     """The URL with LIVELINESS for what it does not say itself."""
     said = conninfo_to_dict(dsn)
     return make_conninfo(dsn, **{name: value for name, value in LIVELINESS.items() if name not in said})
+
+
+def worker_session() -> str:
+    """Session settings of a worker, which has a connection of its own.
+
+    One that is frozen amid a transaction loses it, and with it the locks that its successor would wait for without end.
+    """
+    return (
+        f"-c statement_timeout={WORKER_STATEMENT_MS} -c timezone=UTC"
+        f" -c idle_in_transaction_session_timeout={WORKER_SILENCE_MS}"
+    )
 
 
 def _session(limits: PoolLimits) -> str:

@@ -21,7 +21,7 @@ import structlog
 from psycopg import Connection, RawCursor
 
 from server import telemetry
-from server.db.database import with_liveliness
+from server.db.database import with_liveliness, worker_session
 from server.db.statement import Statement
 from server.errors import UserServiceUnavailable
 from server.notification import statements
@@ -35,7 +35,6 @@ _log = structlog.stdlib.get_logger("nibble.sender")
 BATCH = 50
 POLL_SECONDS = 0.25
 RETRY_PAUSE = 1.0
-STATEMENT_TIMEOUT_MS = 30_000
 MEASURE_SECONDS = 5.0
 PRUNE_SECONDS = 60.0
 OUTCOMES = ("sent", "dropped", "dead", "delayed", "put_off")
@@ -173,9 +172,8 @@ class Sender:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection[Any]]:
-        options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC"
         dsn = with_liveliness(self._settings.dsn)
-        with psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor, options=options) as connection:
+        with psycopg.connect(dsn, autocommit=True, cursor_factory=RawCursor, options=worker_session()) as connection:
             yield connection
 
     def _work(self, connection: Connection[Any]) -> None:

@@ -38,7 +38,7 @@ from psycopg.pq import TransactionStatus
 
 from server import telemetry
 from server.db.consumed import ConsumedEvents, Mark
-from server.db.database import StatementFailed, with_liveliness
+from server.db.database import StatementFailed, with_liveliness, worker_session
 from server.domain.validation import parse_uuid
 from server.errors import DependencyUnavailable
 from server.workers.dead_letters import DeadLetters, DeadLetterSettings, Poison, TooManyDeadLetters
@@ -49,7 +49,6 @@ _log = structlog.stdlib.get_logger("nibble.consumer")
 
 BATCH_BYTES = 8 * 1024 * 1024
 POLL_SECONDS = 0.5
-STATEMENT_TIMEOUT_MS = 30_000
 SHORTEST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 COMMIT_SECONDS = 3.0
@@ -67,7 +66,13 @@ NO_DEAD_LETTERS = "Kafka takes no dead letters"
 NO_OFFSETS = "Kafka takes no offsets"
 
 # What waiting can mend: the database is away, too busy, read-only, or stopped this transaction for another's sake.
-_TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, DependencyUnavailable)
+_TROUBLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout,
+    DependencyUnavailable,
+)
 # Classes of SQLSTATE that say that the database is not as the handler expects it, such as before its migrations. No
 # event can cause these.
 _NOT_AS_EXPECTED = ("42", "3F")
@@ -281,7 +286,8 @@ class Consumer:
         try:
             return self._in_one_transaction(connection, readings)
         except Exception as error:
-            if _is_trouble(error):
+            # What takes too long for all of them would do so each time that they come again.
+            if _is_trouble(error) and not isinstance(error, errors.QueryCanceled):
                 raise
             _log.debug("the events of a batch are applied one by one", error=type(error).__name__)
         poison: list[Poison] = []
@@ -319,7 +325,7 @@ class Consumer:
                 # Outside of `transaction()` alone: within it a handler can't commit.
                 autocommit=True,
                 cursor_factory=RawCursor,
-                options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+                options=worker_session(),
                 application_name=self._settings.group,
             )
         return self._connection

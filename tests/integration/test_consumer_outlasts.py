@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +11,11 @@ from typing import Any
 
 import psutil
 import psycopg
+import pytest
+from nibble.support.v1.ticket_event_pb2 import TicketEvent
 
 from devstack.stack import Stack
+from server.db import database
 from server.workers.consumer import NO_DATABASE
 from tests.frozen import frozen, whole
 from tests.integration.consumer_line import SESSION_SECONDS, Line, some_events
@@ -144,6 +148,50 @@ def test_two_transactions_in_each_others_way_are_trouble_and_no_poison(line: Lin
     events = some_events(2, each=2)
     line.send_events(events)
     with line.consumer(Recorder(act)):
+        line.until_applied(events)
+        line.until_committed()
+    assert line.dead_letters() == []
+
+
+class OneByOne(Recorder):
+    """Takes too long for more than one event."""
+
+    def apply(self, connection: psycopg.Connection[Any], events: Sequence[TicketEvent]) -> None:
+        if len(events) > 1:
+            connection.execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '57014'; END $$")
+        super().apply(connection, events)
+
+
+def test_a_batch_that_always_takes_too_long_is_applied_event_by_event(line: Line) -> None:
+    events = some_events(2, each=3)
+    line.send_events(events)
+    with line.consumer(OneByOne()):
+        line.until_applied(events)
+        line.until_committed()
+    assert line.dead_letters() == []
+
+
+def test_a_consumer_that_falls_silent_amid_a_transaction_keeps_its_locks_from_nobody(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WORKER_SILENCE_MS", 300)
+    frozen_in, goes_on, events = threading.Event(), threading.Event(), some_events(1, each=2)
+
+    def freeze_once(_connection: object, _event: object) -> None:
+        if not frozen_in.is_set():
+            frozen_in.set()
+            goes_on.wait(20)
+
+    def sessions() -> list[tuple[Any, ...]]:
+        return line.query("SELECT pid FROM pg_stat_activity WHERE application_name = %s", line.name)
+
+    line.send_events(events)
+    with line.consumer(Recorder(freeze_once)):
+        assert frozen_in.wait(20)
+        try:
+            eventually(lambda: not sessions())
+        finally:
+            goes_on.set()
         line.until_applied(events)
         line.until_committed()
     assert line.dead_letters() == []
