@@ -389,7 +389,8 @@ def _mark_and_list() -> Statement:
     """
     arrived = param("event_ids", ARRAY(Uuid))
     marked = update(events).where(events.c.id == any_(arrived)).values(published_at=moment("now")).cte("marked")
-    others = events.c.ticket_id != all_(param("except", ARRAY(Uuid)))
+    # Asked so, PostgreSQL hashes them; compared one by one, thousands of tickets that fail cost three times as long.
+    others = events.c.ticket_id.not_in(select(func.unnest(param("except", ARRAY(Uuid)))))
     oldest = _oldest_per_shard(_OUTBOUND, others, events.c.id != all_(arrived))
     return compiled(select(_shards.c.shard, *oldest.c).select_from(_shards.join(oldest, true())).add_cte(marked))
 
