@@ -1,7 +1,7 @@
 """What an operator does with e-mails that were given up: look at them, and have them tried again."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,10 +16,15 @@ def show(connection: Connection[Any], say: Callable[[str], object]) -> None:
     cursor.execute(statements.LIST_DEAD_EMAILS.sql)
     rows = cursor.fetchall()
     for email_id, kind, attempts, created_at, first_failed_at, reason in rows:
-        times = f"made {created_at:%Y-%m-%dT%H:%M:%SZ}, first failed {first_failed_at:%Y-%m-%dT%H:%M:%SZ}"
+        times = f"made {_utc(created_at)}, first failed {_utc(first_failed_at)}"
         say(f"{email_id}  {kind}  {times}, {attempts} attempts: {reason}")
     if not rows:
         say("no e-mail is dead")
+
+
+def _utc(moment: datetime) -> str:
+    """The session tells times in whatever zone the server has."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def retry(connection: Connection[Any], email_ids: Sequence[UUID], now: datetime, say: Callable[[str], object]) -> None:

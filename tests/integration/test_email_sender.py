@@ -506,7 +506,8 @@ def test_pauses_grow_from_the_first_to_the_longest_and_no_further() -> None:
 def dead_emails(desk: NotifierDesk, *arguments: str) -> str:
     """What the command prints."""
     command = [sys.executable, "-m", "server", "dead-emails", *arguments]
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": python_path(None), "DATABASE_URL": desk.dsn}
+    elsewhere = {"PGTZ": "Asia/Tokyo"}
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": python_path(None), "DATABASE_URL": desk.dsn, **elsewhere}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=env, cwd=CHECKOUT).stdout
 
 
@@ -518,6 +519,7 @@ def test_dead_e_mails_are_listed_and_tried_again(desk: NotifierDesk, catcher: Ma
     lines = dead_emails(desk, "list").splitlines()
     assert [line.split()[0] for line in lines] == [str(mail["id"]) for mail in desk.emails()]
     assert all(line.endswith("1 attempts: SMTP 550 5.1.1") for line in lines)
+    assert all(f"made {desk.clock.now:%Y-%m-%dT%H:%M:%SZ}, first" in line for line in lines)
 
     catcher.answers.clear()
     assert dead_emails(desk, "retry", str(email_of(desk, owners[1])["id"])) == "1 e-mails are to be tried again\n"
