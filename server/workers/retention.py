@@ -89,4 +89,4 @@ def delete_old_events(
 
 def _first_id_at(moment: datetime) -> UUID:
     """The least UUID of version 7 that can have been made then: such ids begin with the milliseconds since 1970."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+    return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)

@@ -98,6 +98,12 @@ def test_a_closed_ticket_keeps_what_is_not_old_yet(connection: psycopg.Connectio
     assert left(connection) == {ticket: 2}
 
 
+def test_what_is_kept_since_before_1970_is_kept(connection: psycopg.Connection[Any]) -> None:
+    ticket = put_ticket(connection)
+    assert delete_old_events(connection, START - timedelta(days=36_600), BEGINNING, never) == (BEGINNING, 0)
+    assert left(connection) == {ticket: 2}
+
+
 def test_it_is_done_in_batches_and_a_round_that_was_cut_short_is_gone_on_with(
     connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
