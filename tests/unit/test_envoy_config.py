@@ -211,6 +211,9 @@ def test_a_stream_ends_where_it_falls_silent_and_takes_no_place_from_calls(call:
 @every_call
 def test_a_wrong_method_on_a_known_path_is_405(call: Call) -> None:
     assert refusal_of("DELETE", call.path.format(ticket_id=TICKET_ID)) == 405
+    # Whoever asks: a token would change nothing.
+    route = route_of("DELETE", call.path.format(ticket_id=TICKET_ID))
+    assert route["typed_per_filter_config"]["envoy.filters.http.jwt_authn"]["disabled"]
 
 
 def test_allow_names_the_methods_that_a_path_takes() -> None:
