@@ -64,7 +64,7 @@ class Republication:
         Raises:
             psycopg.Error: PostgreSQL does not answer; what was said so far holds.
         """
-        with psycopg.connect(self._dsn, cursor_factory=RawCursor) as connection:
+        with psycopg.connect(self._dsn, autocommit=True, cursor_factory=RawCursor) as connection:
             connection.server_cursor_factory = RawServerCursor
             ((events, tickets),) = fetch(connection, selection.counted, selection.values)
             total = f"{events} events of {tickets} tickets"
@@ -115,8 +115,12 @@ class Republication:
 
 
 def _rows(connection: psycopg.Connection[Any], selection: Selection) -> Iterator[Outbound]:
-    """The events, read a few at a time through a cursor that PostgreSQL keeps."""
-    with connection.cursor("republish") as cursor:
+    """The events, read a few at a time through a cursor that PostgreSQL keeps.
+
+    It holds the rows, not a look at the table: for as long as a transaction is open, what the relays mark stays in the
+    index that they read the queue by.
+    """
+    with connection.cursor("republish", withhold=True) as cursor:
         cursor.itersize = ROWS_AT_ONCE
         cursor.execute(selection.listed.sql, selection.listed.bind(selection.values))
         for row in cursor:
