@@ -9,9 +9,6 @@ from devstack.ports import BEHIND_THE_API, LOOPBACK, Ports
 from devstack.tls import Tls
 from server import health
 
-AWAITED: tuple[str, ...] = ()
-"""The roles that the service does not have yet. Stacks leave them out; whoever adds one takes it away here."""
-
 
 def programs(env: Mapping[str, str], ports: Ports, workers: int, tls: Tls | None = None) -> list[Program]:
     """One for each role, with the environment that it reads its settings from.

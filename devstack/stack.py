@@ -25,12 +25,11 @@ from devstack.stand_ins import MailStandIn, UserServiceStandIn
 from devstack.tls import Tls
 from devstack.watch import Watch
 
-_ORDER = (
+PARTS = (
     *("postgres", "kafka", "user-service", "mail"),
     *("migrate", "api", "relay", "notifier", "notification-api", "analyst", "analytics-api"),
     "gateway",
 )
-PARTS = tuple(part for part in _ORDER if part not in service.AWAITED)
 """Every part, each after those that it needs."""
 
 STOP_WITHIN_SECONDS = (8.0, 10.0, 13.0)
