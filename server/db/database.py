@@ -35,7 +35,7 @@ LIVELINESS = {
 }
 # What a worker's statement may take, and how long a worker may say nothing amid a transaction.
 WORKER_STATEMENT_MS = 30_000
-WORKER_SILENCE_MS = 15_000
+WORKER_SILENCE_MS = 30_000
 
 
 class StatementFailed(Exception):
