@@ -1,6 +1,7 @@
 """The one door to PostgreSQL for the API: a bounded pool, prepared statements, errors in the service's terms."""
 
 import asyncio
+import select
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -112,6 +113,7 @@ class Database:
             # call begins, starts with a short one, so that PostgreSQL is found soon after it is back.
             reconnect_timeout=RECONNECT_SECONDS,
             connection_class=_Connection,
+            check=_refuse_dead,
             kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "options": _session(limits)},
             open=False,
             name="api",
@@ -188,6 +190,22 @@ def _cancellations() -> int:
     """How many the running task was asked for."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
+
+
+async def _refuse_dead(connection: AsyncConnection[Any]) -> None:
+    """Close an idle connection on which PostgreSQL has said something unasked, its farewell as a rule.
+
+    So no call fails for a restart of PostgreSQL that is over. It asks the kernel alone: a question to PostgreSQL before
+    every statement would cost as much as many statements do.
+
+    Raises:
+        psycopg.OperationalError: the pool is to hand out another one.
+    """
+    looking = select.poll()
+    looking.register(connection.pgconn.socket, select.POLLIN)
+    if looking.poll(0):
+        await connection.close()
+        raise psycopg.OperationalError("the connection ended while it was idle")
 
 
 def with_liveliness(dsn: str) -> str:

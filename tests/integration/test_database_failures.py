@@ -87,6 +87,19 @@ async def allow_connections(stack: Stack, dsn: str, *, allowed: bool) -> None:
             )
 
 
+async def test_no_call_fails_for_sessions_that_were_ended_while_they_were_idle(own_dsn: str) -> None:
+    async with Desk.at(own_dsn, PoolLimits(size=4)) as desk:
+        ticket = await open_ticket(desk)
+        await asyncio.gather(*(look_at(desk, ticket) for _ in range(20)))
+        ended = await query(
+            desk,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+        )
+        assert ended
+        assert await asyncio.gather(*(look_at(desk, ticket) for _ in range(20))) == [ticket] * 20
+
+
 async def test_a_session_that_is_ended_in_the_middle_leaves_nothing_half_done(own_dsn: str) -> None:
     async with Desk.at(own_dsn) as desk:
         ticket = await open_ticket(desk)
