@@ -7,6 +7,7 @@ order, so that several consumers never wait for each other in a circle.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -57,7 +58,7 @@ class Intake:
 
     def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> None:
         """Write what these events tell to whom, in the caller's open transaction."""
-        happened = [event_of(message) for message in events]
+        happened = _as_it_happened([event_of(message) for message in events])
         work = _Work(RawCursor(connection), self._settings, self._clock())
         staff = work.staff_since(min((event.occurred_at for event in happened), default=work.now))
         pairs = [_Pair(event, person) for event in happened for person in work.told(event, staff)]
@@ -238,6 +239,20 @@ def event_of(message: ticket_event_pb2.TicketEvent) -> Event:
         to=Status(_Status.Name(message.to)) if message.HasField("to") else None,
         reason=_Reason.Name(message.reason) if message.HasField("reason") else None,
     )
+
+
+def _as_it_happened(events: Sequence[Event]) -> list[Event]:
+    """In order of time, as people read of them; but a ticket's own in the order they came, whatever their times say.
+
+    A batch holds the topic's partitions one after the other.
+    """
+    latest: dict[UUID, datetime] = {}
+
+    def moment(event: Event) -> datetime:
+        latest[event.ticket_id] = max(event.occurred_at, latest.get(event.ticket_id, event.occurred_at))
+        return latest[event.ticket_id]
+
+    return [event for _, event in sorted([(moment(event), event) for event in events], key=itemgetter(0))]
 
 
 def _tellings(events: Iterable[Event]) -> dict[str, object]:

@@ -73,6 +73,21 @@ def test_numbers_have_no_gap_and_the_unread_are_counted(desk: NotifierDesk) -> N
     assert (row["last_number"], row["unread_count"]) == (6, 6)
 
 
+def test_a_batch_is_told_in_order_of_time_and_each_ticket_in_its_own_order(desk: NotifierDesk) -> None:
+    worker, owner = agent(), customer()
+    desk.staff(worker)
+    stories = []
+    for _ in range(5):
+        stories.append(desk.open_ticket(owner).comment(owner))
+        desk.pass_by(60)
+    # A clock was set back between two changes.
+    stories[1].events[1].occurred_at.FromDatetime(stories[0].now - timedelta(hours=1))
+    shuffled = random.Random(1).sample(stories, 5)  # noqa: S311
+    desk.take_in([event for story in shuffled for event in story.events])
+    told = [(row["ticket_id"], row["type"]) for row in desk.told(worker)]
+    assert told == [(story.id, what) for story in stories for what in ("ticket_created", "ticket_commented")]
+
+
 def test_a_change_that_comes_again_under_another_event_id_is_not_told_again(desk: NotifierDesk) -> None:
     owner = customer()
     story = desk.open_ticket(owner).assign(agent())
@@ -108,8 +123,10 @@ def test_staff_are_known_from_what_they_do_and_not_from_what_they_are_given(desk
 
 def test_within_a_batch_staff_are_told_from_the_moment_they_were_seen(desk: NotifierDesk) -> None:
     worker = agent()
-    before, seen, after = desk.open_ticket(customer()), desk.open_ticket(customer()), desk.open_ticket(customer())
+    before, seen = desk.open_ticket(customer()), desk.open_ticket(customer())
     seen.assign(worker)
+    desk.pass_by(60)
+    after = desk.open_ticket(customer())
     desk.take_in([*before.events, *seen.events, *after.events])
     assert [row["ticket_id"] for row in desk.told(worker)] == [after.id]
 
