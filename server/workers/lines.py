@@ -161,6 +161,11 @@ class Lines:
         self._failing -= line.failures > 0
 
     @property
+    def are_failing(self) -> bool:
+        """Whether a ticket's head has failed since it arrived there."""
+        return self._failing > 0
+
+    @property
     def are_quiet(self) -> bool:
         """Whether nothing is on its way."""
         return not self._sent_at

@@ -55,6 +55,9 @@ OVERDUE_AFTER = DELIVERY_TIMEOUT + 5.0
 # What is on its way when the relay is stopped has so long to be acknowledged and marked.
 LAST_ANSWERS = 2.0
 
+NO_KAFKA = "events wait: Kafka does not take them"
+NO_DATABASE = "events wait: the database does not answer as it should"
+
 
 class RelaySettings(NamedTuple):
     """Where the events are, and where they go."""
@@ -62,6 +65,25 @@ class RelaySettings(NamedTuple):
     dsn: str
     bootstrap_servers: str
     topic: str
+
+
+class _Trouble:
+    """What keeps events from being sent: a line when it begins or becomes another, and one when it is over."""
+
+    def __init__(self) -> None:
+        self._present: tuple[str, type[Exception]] | None = None
+
+    def note(self, what: str, error: Exception) -> None:
+        """It stays the same however it is worded each time."""
+        kind = (what, type(error))
+        if kind != self._present:
+            _log.warning(what, error=str(error).strip())
+        self._present = kind
+
+    def end(self) -> None:
+        if self._present is not None:
+            _log.info("events are sent again")
+        self._present = None
 
 
 class Relay:
@@ -72,30 +94,31 @@ class Relay:
         self._clock = clock
         self._stop = stop
         self._backlog = _Backlog(clock)
+        self._trouble = _Trouble()
 
     def run(self) -> None:
-        """Work until stopped; each failure is logged, and the work starts over after a pause."""
+        """Work until stopped; after a failure the work starts over, when a while has passed."""
+        _log.info("relaying", topic=self._settings.topic)
         while not self._stop.is_set():
             try:
                 self._work()
             except psycopg.Error as error:
-                self._pause_after("the database does not answer as it should", error)
+                self._wait_out(NO_DATABASE, error)
             except KafkaError as error:
-                self._pause_after("Kafka does not take events", error)
+                self._wait_out(NO_KAFKA, error)
 
     def _work(self) -> None:
         with session(self._settings.dsn, f"nibble-relay-{os.getpid()}") as connection:
             # Before Kafka is looked for: while it is away the backlog is what an operator wants to know.
             self._backlog.measure(connection)
             with sender(self._settings.bootstrap_servers, self._settings.topic) as to_kafka:
-                _log.info("relaying", topic=self._settings.topic)
                 try:
-                    _Work(connection, to_kafka, self._clock, self._backlog).run(self._stop)
+                    _Work(connection, to_kafka, self._clock, self._backlog, self._trouble).run(self._stop)
                 finally:
                     telemetry.SHARDS_HELD.set(0)
 
-    def _pause_after(self, what: str, error: Exception) -> None:
-        _log.warning(what, error=str(error).strip(), retry_seconds=RETRY_PAUSE)
+    def _wait_out(self, what: str, error: Exception) -> None:
+        self._trouble.note(what, error)
         self._stop.wait(RETRY_PAUSE)
 
 
@@ -108,11 +131,13 @@ class _Work:
         to_kafka: Sender,
         clock: Callable[[], datetime],
         backlog: "_Backlog",
+        trouble: _Trouble,
     ) -> None:
         self._connection = connection
         self._to_kafka = to_kafka
         self._clock = clock
         self._backlog = backlog
+        self._trouble = trouble
         self._shards = Shards(connection)
         self._lines = Lines()
         self._arrived: list[Outbound] = []
@@ -174,6 +199,8 @@ class _Work:
 
     def _take(self, rows: list[tuple[Any, ...]], limit: int) -> None:
         self._lines.take(Outbound.of_row(row[0], row[1:]) for row in rows)
+        if not self._lines.tickets:
+            self._trouble.end()
         self._pause = SHORTEST_PAUSE if rows else min(self._pause * 2, LONGEST_PAUSE)
         has_more = any(count >= limit for count in Counter(row[0] for row in rows).values())
         self._fetch_at = time.monotonic() + (0 if has_more else self._pause)
@@ -205,6 +232,8 @@ class _Work:
         self._lines.acknowledged(event)
         self._arrived.append(event)
         self._failing_since = None
+        if not self._lines.are_failing:
+            self._trouble.end()
         telemetry.PUBLISH_SECONDS.observe((self._clock() - event.entry.occurred_at).total_seconds())
 
     def _look_at_failures(self, errors: Sequence[Exception]) -> None:
@@ -215,7 +244,7 @@ class _Work:
         self._failing_since = self._failing_since or now
         if now - self._failing_since > RENEW_AFTER:
             raise errors[0] if isinstance(errors[0], KafkaError) else KafkaError(str(errors[0]))
-        _log.warning("events wait to be sent again", events=len(errors), error=str(errors[0]))
+        self._trouble.note(NO_KAFKA, errors[0])
 
 
 class _Backlog:
