@@ -67,6 +67,7 @@ Database  {stack.dsn}
 Logs      {stack.logs}
 Mails     {_make(stack, "mails")}   (none is sent on)
 Token     {_token(stack, "support_agent")}
+Operators {_command(stack)} dead-letters list   (or republish, dead-emails, rebuild-analytics; --help)
 
 A ticket by REST:
   {_curl(stack)}
@@ -77,6 +78,11 @@ The events of all tickets, until Ctrl-C:
 {_notifications(stack)}{_report(stack)}
 Ctrl-C stops everything.
 """
+
+
+def _command(stack: Stack) -> str:
+    here = stack.command.is_relative_to(CHECKOUT)
+    return shlex.quote(str(stack.command.relative_to(CHECKOUT) if here else stack.command))
 
 
 def _token(stack: Stack, role: str) -> str:

@@ -75,10 +75,10 @@ def secret(file: Path) -> str:
     return file.read_text()
 
 
-def write_private(file: Path, content: bytes) -> None:
+def write_private(file: Path, content: bytes, mode: int = 0o600) -> None:
     """Writes a file, whole or not at all, that only its owner can read."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    _replace(file, content, 0o600)
+    _replace(file, content, mode)
 
 
 def hide_from_git(folder: Path) -> None:

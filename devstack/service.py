@@ -1,9 +1,12 @@
 """The processes of the service itself, as parts of the stack."""
 
 import http.client
+import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
+from devstack.identity import write_private
 from devstack.part import CHECKOUT, Program
 from devstack.ports import BEHIND_THE_API, LOOPBACK, Ports
 from devstack.tls import Tls
@@ -55,6 +58,14 @@ def _another_api(name: str, env: Mapping[str, str], port: int, metrics_port: int
         needs=["migrate"],
         drains=True,
     )
+
+
+def write_command(file: Path, env: Mapping[str, str]) -> None:
+    """Makes a program of `python -m server`, with that environment, for operators: `file dead-letters list`."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
+    script = "\n".join(["#!/bin/sh", *lines, f'exec {shlex.join(_SERVER)} "$@"', ""])
+    # It holds the secrets of the stack.
+    write_private(file, script.encode(), mode=0o700)
 
 
 def python_path(present: str | None) -> str:

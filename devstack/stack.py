@@ -105,6 +105,11 @@ class Stack:
         return self.run_dir / "logs"
 
     @property
+    def command(self) -> Path:
+        """The program that is `python -m server` with what `service_env` says, while the stack runs."""
+        return self.run_dir / "server"
+
+    @property
     def gateway_url(self) -> str:
         """Where Envoy serves REST and gRPC."""
         return f"{'https' if self.tls else 'http'}://{LOOPBACK}:{self.ports.gateway}"
@@ -227,6 +232,7 @@ class Stack:
         try:
             self._end_leftovers()
             self.ports.check(self.workers, self._wanted)
+            service.write_command(self.command, self.service_env())
             for program in self._programs():
                 self._parts[program.name] = Part(program, self.run_dir, self._forks, self._stopping)
             self._bring_up()

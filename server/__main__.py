@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if _is_serving(int(port), os.environ) else 1
     if arguments.command == "dead-letters":
         return _deal_with_dead_letters(arguments, os.environ.get("KAFKA_BOOTSTRAP_SERVERS", ""))
-    # What operators do takes the settings of the migrations: the database alone.
-    role = Role.MIGRATE if arguments.command == "dead-emails" else Role(arguments.command)
+    role = Role(arguments.command)
     try:
         settings = read_settings(role, _environ(arguments))
         telemetry.configure_logging(settings.log_level, settings.log_format)
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
     """Each role loads what it needs and no more."""
-    if arguments.command == "dead-emails":
+    if role is Role.DEAD_EMAILS:
         from server.app.notification import deal_with_dead_emails
 
         return deal_with_dead_emails(settings, arguments.act, arguments.ids)

@@ -27,10 +27,11 @@ class Role(StrEnum):
     ANALYTICS_API = "analytics-api"
     REPUBLISH = "republish"
     REBUILD_ANALYTICS = "rebuild-analytics"
+    DEAD_EMAILS = "dead-emails"
 
 
 APIS = (Role.API, Role.NOTIFICATION_API, Role.ANALYTICS_API)
-BY_HAND = (Role.REPUBLISH, Role.REBUILD_ANALYTICS)
+BY_HAND = (Role.REPUBLISH, Role.REBUILD_ANALYTICS, Role.DEAD_EMAILS)
 """What an operator runs now and then, and what is no process of the system."""
 KAFKA_CLIENTS = (Role.RELAY, Role.NOTIFIER, Role.ANALYST, Role.REPUBLISH)
 

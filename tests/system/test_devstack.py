@@ -193,6 +193,16 @@ def test_the_printed_consumer_shows_the_events_from_the_first_one_on(terminal: T
     assert (event["event_type"], event["sequence"]) == ("ticket_created", 1)
 
 
+@pytest.mark.parametrize(("act", "answer"), [("dead-letters", "no dead letters pending"), ("dead-emails", "no e-mail")])
+def test_the_printed_command_of_operators_works_when_pasted(terminal: Terminal, act: str, answer: str) -> None:
+    printed = next(line for line in terminal.output.splitlines() if line.startswith("Operators "))
+    command = printed.removeprefix("Operators ").partition("   ")[0].replace("dead-letters", act)
+    pasted = subprocess.run(
+        ["bash", "-c", command], cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert pasted.stdout.startswith(answer), pasted
+
+
 def test_a_second_run_in_the_same_folder_is_refused_by_one_line(terminal: Terminal) -> None:
     refusal = r"error: a stack runs in \S+ already \(process \d+\); [^\n]*RUN_DIR[^\n]*\n"
     assert re.fullmatch(refusal, terminal.refused())

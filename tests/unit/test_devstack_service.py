@@ -1,5 +1,9 @@
 """How the devstack runs each role of the service: with which environment, after what, and on which ports."""
 
+import stat
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from devstack import service
@@ -42,3 +46,18 @@ def test_who_lives_on_events_waits_for_kafka_and_for_no_stand_in(name: str) -> N
 
 def test_whoever_has_work_to_finish_is_stopped_before_what_it_stands_on() -> None:
     assert {name for name, program in PROGRAMS.items() if not program.drains} == {"migrate"}
+
+
+def test_the_operators_command_has_the_settings_of_the_stack_wherever_it_is_called(tmp_path: Path) -> None:
+    command = tmp_path / "server"
+    env = {"PYTHONPATH": service.python_path(None), "DATABASE_URL": "no'thing $(at) all"}
+    service.write_command(command, env)
+    called = subprocess.run(
+        [command, "dead-emails", "list"], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
+    )
+    assert (called.returncode, called.stderr) == (
+        2,
+        "server dead-emails: DATABASE_URL must be a PostgreSQL URL or connection string\n",
+    )
+    # It holds secrets.
+    assert stat.S_IMODE(command.stat().st_mode) == 0o700
