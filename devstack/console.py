@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from devstack.part import CHECKOUT
+from devstack.ports import MEASURED_AFTER_THE_API
 from devstack.stack import Stack
 from server.workers.topics import TICKET_EVENTS
 
@@ -61,7 +62,7 @@ REST      {stack.gateway_url}   (gRPC too)
 API page  {stack.page_url}
 gRPC      {", ".join(stack.grpc_targets)}   (reflection is on)
 Kafka     {stack.kafka_bootstrap}
-Metrics   {" ".join(stack.metrics_urls)}
+Metrics   {_metrics(stack)}
 Database  {stack.dsn}
           {psql}
 Logs      {stack.logs}
@@ -78,6 +79,12 @@ The events of all tickets, until Ctrl-C:
 {_notifications(stack)}{_report(stack)}
 Ctrl-C stops everything.
 """
+
+
+def _metrics(stack: Stack) -> str:
+    apis = ["api"] * stack.workers if stack.has("api") else []
+    others = [part for part in MEASURED_AFTER_THE_API if stack.has(part)]
+    return "\n          ".join(f"{url}   {part}" for url, part in zip(stack.metrics_urls, apis + others, strict=True))
 
 
 def _command(stack: Stack) -> str:
