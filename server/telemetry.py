@@ -34,6 +34,7 @@ EVENTS_PUBLISHED = Counter("nibble_relay_events_published", "Events that Kafka h
 EVENTS_FAILED = Counter("nibble_relay_events_failed", "Sends of an event that failed and will be tried again")
 EVENT_BACKLOG = Gauge("nibble_relay_backlog_events", "Events that Kafka has not acknowledged yet")
 OLDEST_EVENT_SECONDS = Gauge("nibble_relay_oldest_unsent_seconds", "Age of the oldest event not yet acknowledged")
+BACKLOG_MEASURED = Gauge("nibble_relay_backlog_timestamp_seconds", "When the two above were measured last")
 SHARDS_HELD = Gauge("nibble_relay_shards", "Shards of the tickets that this relay sends the events of, of 16")
 PUBLISH_SECONDS = Histogram(
     "nibble_relay_publish_seconds",
@@ -52,7 +53,7 @@ EMAILS = Counter("nibble_emails", "E-mails that came to an end, and attempts tha
 EMAILS_WAITING = Gauge("nibble_emails_waiting", "E-mails that are not sent so far, due or not")
 OLDEST_DUE_EMAIL_SECONDS = Gauge("nibble_emails_oldest_due_seconds", "How long the oldest waiting e-mail has been due")
 SMTP_TROUBLE = Gauge("nibble_smtp_trouble_timestamp_seconds", "When the SMTP server last failed as a whole")
-for _gauge in (CONSUMER_LAG_EVENTS, CONSUMER_LAG_SECONDS, CONSUMER_TROUBLE):
+for _gauge in (BACKLOG_MEASURED, CONSUMER_LAG_EVENTS, CONSUMER_LAG_SECONDS, CONSUMER_TROUBLE):
     _gauge.set(math.nan)
 for _gauge in (EMAILS_WAITING, OLDEST_DUE_EMAIL_SECONDS, SMTP_TROUBLE):
     _gauge.set(math.nan)

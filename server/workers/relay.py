@@ -263,4 +263,5 @@ class _Backlog:
         values = {"shards": list(range(SHARDS)), "limit": 1, "most": MOST_COUNTED}
         ((count, oldest),) = fetch(connection, statements.MEASURE_BACKLOG, values)
         telemetry.EVENT_BACKLOG.set(count)
+        telemetry.BACKLOG_MEASURED.set(self._clock().timestamp())
         telemetry.OLDEST_EVENT_SECONDS.set((self._clock() - oldest).total_seconds() if oldest else 0)

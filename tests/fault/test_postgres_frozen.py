@@ -11,7 +11,9 @@ import pytest
 from nibble.support.v1 import ticket_service_pb2, ticket_service_pb2_grpc
 
 from devstack.service import is_serving
+from server.workers.relay import BACKLOG_SECONDS
 from tests.fault.api_process import GRACE_SECONDS, ApiProcess, serving
+from tests.fault.relay_process import relay_of
 from tests.frozen import frozen, whole
 from tests.system.doors import OK
 from tests.system.stage import Stage
@@ -60,6 +62,18 @@ def test_callers_are_answered_at_their_deadline_and_served_again_when_it_moves(
         eventually(lambda: impatient.door.call("ListMyTickets", as_customer()).code == OK)
         answers = list(pool.map(lambda _: ask(stage, impatient), range(4 * CALLERS)))
         assert {code for code, _ in answers} == {grpc.StatusCode.OK}
+
+
+def test_a_relay_tells_how_old_its_figures_are(stage: Stage) -> None:
+    relay = relay_of(stage)
+    began = time.time()
+    eventually(lambda: relay.metric("backlog_timestamp_seconds") > began)
+    with frozen(postgres(stage)):
+        frozen_at = time.time()
+        eventually(lambda: time.time() > frozen_at + BACKLOG_SECONDS + MARGIN, 2 * BACKLOG_SECONDS)
+        assert relay.metric("backlog_timestamp_seconds") < frozen_at + 1
+    moves_at = time.time()
+    eventually(lambda: relay.metric("backlog_timestamp_seconds") > moves_at)
 
 
 def test_a_process_that_is_told_to_stop_meanwhile_ends_within_its_grace(stage: Stage, api: ApiProcess) -> None:
