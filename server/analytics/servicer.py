@@ -77,7 +77,12 @@ def _metrics(metrics: Metrics) -> support_metrics_pb2.Metrics:
 def _statistics(statistics: Statistics) -> support_metrics_pb2.DurationStatistics:
     return support_metrics_pb2.DurationStatistics(
         count=statistics.cases,
-        median_seconds=statistics.median,
-        p90_seconds=statistics.p90,
-        mean_seconds=statistics.mean,
+        median_seconds=_to_milliseconds(statistics.median),
+        p90_seconds=_to_milliseconds(statistics.p90),
+        mean_seconds=_to_milliseconds(statistics.mean),
     )
+
+
+def _to_milliseconds(seconds: float | None) -> float | None:
+    """No finer: what follows would be the arithmetic's, not the tickets'."""
+    return None if seconds is None else round(seconds, 3)

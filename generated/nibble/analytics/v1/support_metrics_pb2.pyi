@@ -84,7 +84,7 @@ Global___Metrics: _TypeAlias = Metrics  # noqa: Y015
 
 @_typing.final
 class DurationStatistics(_message.Message):
-    """How long something took, over a number of cases."""
+    """How long something took, over a number of cases, to the millisecond."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
