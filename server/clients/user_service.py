@@ -166,4 +166,5 @@ def _usable_name(name: str) -> str | None:
 
 
 def _usable_email(email: str) -> str | None:
-    return email if len(email) <= LONGEST_EMAIL and _EMAIL.fullmatch(email) else None
+    # RFC 2047's encoded words look like that; what reads headers would put something else in their place.
+    return email if len(email) <= LONGEST_EMAIL and _EMAIL.fullmatch(email) and "=?" not in email else None

@@ -1,7 +1,8 @@
 """What an e-mail says: text and HTML from templates, around what callers wrote and nothing that they wrote at length.
 
 Subjects of tickets, names and addresses are other people's words: they are cleaned before they reach a header, and
-escaped by the HTML template.
+escaped by the HTML template. Python decodes encoded words (RFC 2047, =?utf-8?q?=0D=0A?=) in whatever is made a header,
+line breaks too, and writes them out as they are: so nothing that could begin one gets there.
 """
 
 import re
@@ -28,6 +29,8 @@ LONGEST_HEADER = 150
 
 # Control characters, line separators, and what turns the direction of the text around it.
 _UNFIT_FOR_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+
+_ENCODED_WORD = "=?"
 
 _HEADLINES = {
     Type.TICKET_CREATED: "New ticket",
@@ -130,7 +133,7 @@ class Composer:
         message["From"] = self._sender
         message["To"] = _recipient(letter)
         headline = _headline(letter)
-        message["Subject"] = _cut(headline)
+        message["Subject"] = _header(headline)
         message["Date"] = format_datetime(now)
         message["Message-ID"] = f"<{letter.email_id}@{self.domain}>"
         message["List-Id"] = f"Nibble support <support-notifications.{self.domain}>"
@@ -174,8 +177,8 @@ def address_of(text: str) -> Address:
 
 
 def _address(name: str, spec: str) -> Address:
-    """Raises ValueError for whatever is no plain address: not ASCII, without a domain, or with a line break in it."""
-    if not spec.isascii() or _UNFIT_FOR_A_LINE.search(spec):
+    """Raises ValueError for whatever is no plain address: no ASCII, no domain, a line break, an encoded word."""
+    if not spec.isascii() or _UNFIT_FOR_A_LINE.search(spec) or _ENCODED_WORD in spec:
         raise ValueError("not an address")
     try:
         address = Address(name, addr_spec=spec)
@@ -188,7 +191,7 @@ def _address(name: str, spec: str) -> Address:
 
 def _recipient(letter: Letter) -> Address:
     try:
-        return _address(_cut(_line(letter.name or "")), letter.address)
+        return _address(_header(_line(letter.name or "")), letter.address)
     except ValueError as error:
         raise Unaddressable from error
 
@@ -214,9 +217,10 @@ def _line(text: str) -> str:
     return " ".join(_UNFIT_FOR_A_LINE.sub(" ", text).split())
 
 
-def _cut(line: str) -> str:
-    """As much of the line as a header should hold."""
-    return line if len(line) <= LONGEST_HEADER else f"{line[: LONGEST_HEADER - 1]}…"
+def _header(line: str) -> str:
+    """As much of the line as a header should hold, without what Python would take for an encoded word."""
+    plain = line.replace(_ENCODED_WORD, "= ?")
+    return plain if len(plain) <= LONGEST_HEADER else f"{plain[: LONGEST_HEADER - 1]}…"
 
 
 def _moment(time: datetime) -> str:

@@ -3,6 +3,7 @@
 import re
 import smtplib
 import ssl
+from email.errors import MessageError
 from email.message import EmailMessage
 from enum import StrEnum
 from typing import NamedTuple
@@ -82,8 +83,8 @@ class MailServer:
             (self._connection or self._connected()).send_message(message)
         except (smtplib.SMTPException, OSError) as error:
             raise self._meaning(error) from error
-        except ValueError as error:
-            # A mail that can't be written as SMTP has it.
+        except (ValueError, MessageError) as error:
+            # A mail that can't be written as SMTP has it. Nothing of it was said yet.
             raise MailRefused(type(error).__name__) from error
 
     def hang_up(self) -> None:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from email.errors import MessageError
+from email.generator import BytesGenerator
 from email.message import EmailMessage
 from typing import Any
 
@@ -26,7 +28,7 @@ from devstack.service import python_path
 from server.domain.callers import Caller
 from server.notification import mail_server
 from server.notification.ids import id_at
-from server.notification.mail_server import MailServer, MailServerDown, MailServerSettings, Security
+from server.notification.mail_server import MailRefused, MailServer, MailServerDown, MailServerSettings, Security
 from server.notification.pruning import Ages, prune
 from server.notification.sender import NO_ADDRESS, NO_USER_SERVICE, NOTHING_TO_TELL, Sender, pause_after
 from tests.integration.mail_catcher import MailCatcher
@@ -478,6 +480,22 @@ def test_the_dialogue_is_protected_and_the_sender_logs_in(authority: trustme.CA,
     assert names[0] == (b"nibble", b"secret")
     # Once for each mechanism that the server offers.
     assert set(names[1:]) == {(b"nibble", b"wrong")}
+
+
+def test_a_mail_that_can_not_be_written_is_refused_and_ends_no_sender(
+    catcher: MailCatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwritable(*_: object, **__: object) -> None:
+        # What Python says from 3.11.10 on to a header with a line break in it.
+        raise MessageError("header value appears to contain a line break")
+
+    monkeypatch.setattr(BytesGenerator, "flatten", unwritable)
+    server = MailServer(MailServerSettings(LOOPBACK, catcher.port))
+    message = EmailMessage()
+    message["From"] = message["To"] = "kim@people.example"
+    with pytest.raises(MailRefused):
+        server.send(message)
+    server.hang_up()
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

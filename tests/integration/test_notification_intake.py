@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
@@ -119,6 +119,21 @@ def test_staff_are_known_from_what_they_do_and_not_from_what_they_are_given(desk
     assert [types_of(desk.told(person)) for person in (boss, worker)] == [["ticket_created"]] * 2
     assert desk.told(given) == []
     assert desk.recipient(boss)["role"] == "support_supervisor"
+
+
+def test_a_clock_that_is_ahead_makes_nobody_staff_for_longer_and_keeps_no_event_from_being_told(
+    desk: NotifierDesk,
+) -> None:
+    worker, colleague = agent(), agent()
+    desk.staff(colleague)
+    desk.take_in(TicketStory(customer(), datetime(9999, 12, 31, 23, 50, tzinfo=UTC)).comment(worker).events)
+    assert desk.recipient(worker)["last_seen_at"] == desk.clock.now
+    assert types_of(desk.told(colleague)) == ["ticket_created"]
+    desk.take_in(desk.open_ticket(customer()).events)
+    assert types_of(desk.told(worker)) == ["ticket_created"]
+    desk.pass_by(timedelta(days=31).total_seconds())
+    desk.take_in(desk.open_ticket(customer()).events)
+    assert len(desk.told(worker)) == 1
 
 
 def test_within_a_batch_staff_are_told_from_the_moment_they_were_seen(desk: NotifierDesk) -> None:

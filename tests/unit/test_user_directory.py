@@ -223,6 +223,7 @@ def test_of_two_users_with_one_id_the_first_counts(wire: Wire) -> None:
         "änn@nibble.example",
         "ann@eve@nibble.example",
         "a" * 65 + "@nibble.example",
+        "=?utf-8?q?a=0D=0ABcc:_eve?=@nibble.example",
         "a@" + ".".join(["b" * 60] * 5),
     ],
 )
