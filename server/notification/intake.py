@@ -60,7 +60,7 @@ class Intake:
         """Write what these events tell to whom, in the caller's open transaction."""
         happened = _as_it_happened([event_of(message) for message in events])
         work = _Work(RawCursor(connection), self._settings, self._clock())
-        staff = work.staff_since(min((event.occurred_at for event in happened), default=work.now))
+        staff = work.staff_since(min([work.now, *(event.occurred_at for event in happened)]))
         pairs = [_Pair(event, person) for event in happened for person in work.told(event, staff)]
         work.meet({pair.recipient_id for pair in pairs}, staff.news())
         _count(work.write(work.wanted(pairs)))
@@ -109,13 +109,15 @@ class _Work:
     def told(self, event: Event, staff: _Staff) -> list[UUID]:
         """Who is told of the event; `staff` learns from it."""
         if sighting := rules.sighting(event):
-            staff.see(sighting)
+            # A clock that is ahead must not make somebody staff for as long as it is.
+            staff.see(sighting._replace(at=min(sighting.at, self.now)))
         if not rules.tells(event):
             return []
         if not rules.is_news(event, self.now, self._settings.notify_within):
             telemetry.EVENTS_TOO_OLD_TO_TELL.inc()
             return []
-        on_duty = rules.staff_at(staff.last_seen, event.occurred_at, self._settings.staff_seen_within)
+        moment = min(event.occurred_at, self.now)
+        on_duty = rules.staff_at(staff.last_seen, moment, self._settings.staff_seen_within)
         return rules.told(event, on_duty)
 
     def meet(self, recipients: Iterable[UUID], sightings: dict[UUID, Sighting]) -> None:
