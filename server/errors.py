@@ -187,6 +187,15 @@ class Overloaded(ServiceError):
     retry_after = 1.0
 
 
+class TooManyStreams(ServiceError):
+    """The caller has as many streams open as one caller may; others are served as before."""
+
+    code, reason = Code.RESOURCE_EXHAUSTED, "RATE_LIMITED"
+    template = "this caller has {limit} streams open already, as many as one caller may"
+    message_only = frozenset({"limit"})
+    retry_after = 1.0
+
+
 class DependencyUnavailable(ServiceError):
     """The database, or another part that the call needs, does not answer."""
 

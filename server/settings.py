@@ -136,6 +136,7 @@ class Settings:
     db_pool_max_waiting: int = _setting(_number(int, 1, 100_000), 200)
     db_pool_timeout_seconds: float = _setting(_seconds, 3.0)
     max_concurrent_streams: int = _setting(_number(int, 1, 100_000), 1_000)
+    max_streams_per_caller: int = _setting(_number(int, 1, 100_000), 20)
     max_stream_seconds: float = _setting(_seconds, 900.0)
     max_request_bytes: int = _setting(_number(int, 1_024, 104_857_600), 1_048_576)
     shutdown_delay_seconds: float = _setting(_number(float, 0, 600), 3.0)

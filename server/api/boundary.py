@@ -6,8 +6,9 @@ One wrapper per method, made when the server starts, rather than a chain of inte
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, NamedTuple, NoReturn
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ from server.errors import (
     Overloaded,
     RequestTooLarge,
     ServiceError,
+    TooManyStreams,
     UnexpectedFailure,
     UnknownMethod,
 )
@@ -76,6 +78,8 @@ class Limits(NamedTuple):
     """Streams of answers; they hold no place among the calls."""
     stream_seconds: float = 900.0
     """How long a stream lasts at most: its caller's token is looked at only when it begins."""
+    streams_per_caller: int = 20
+    """How many streams one caller may have, so that nobody takes the places of all."""
 
 
 def decoder(message_type: type[Message], max_bytes: int) -> Callable[[bytes], Message | Unreadable]:
@@ -103,6 +107,8 @@ class Boundary:
         """The deadlines of the calls in flight."""
         self._streams: set[asyncio.Timeout] = set()
         """When the streams end."""
+        self._streams_of: Counter[Caller] = Counter()
+        """How many each caller has open."""
         telemetry.CALLS_IN_FLIGHT.set_function(lambda: len(self._timeouts))
         telemetry.STREAMS.set_function(lambda: len(self._streams))
 
@@ -199,14 +205,27 @@ class Boundary:
         try:
             async with end:
                 known = await self._begin(call, context, line)
-                async with aclosing(method(line.request, known)) as messages:
-                    async for message in messages:
-                        await context.write(message)
+                with self._place_of(known.caller):
+                    async with aclosing(method(line.request, known)) as messages:
+                        async for message in messages:
+                            await context.write(message)
         except TimeoutError:
             if not end.expired():
                 raise
         finally:
             self._streams.discard(end)
+
+    @contextmanager
+    def _place_of(self, caller: Caller) -> Iterator[None]:
+        if self._streams_of[caller] >= self._limits.streams_per_caller:
+            raise TooManyStreams(limit=self._limits.streams_per_caller)
+        self._streams_of[caller] += 1
+        try:
+            yield
+        finally:
+            self._streams_of[caller] -= 1
+            if not self._streams_of[caller]:
+                del self._streams_of[caller]
 
     async def _begin(self, call: str, context: Context, line: "_Line") -> Call:
         """Who calls; the request is read by then, which may take as long as a whole call."""

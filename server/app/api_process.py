@@ -178,6 +178,7 @@ def _boundary(settings: Settings, keys: "KeySet", may_call: CallTable) -> "Bound
         calls=settings.max_concurrent_calls,
         default_deadline=settings.default_deadline_seconds,
         streams=settings.max_concurrent_streams,
+        streams_per_caller=settings.max_streams_per_caller,
         stream_seconds=settings.max_stream_seconds,
     )
     return Boundary(verifier, may_call, limits)

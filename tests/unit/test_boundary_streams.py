@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -139,6 +140,22 @@ async def test_a_stream_above_the_limit_is_refused_and_takes_no_place_from_calls
     assert context.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     await around.drain(1)
     await first
+
+
+async def test_one_caller_takes_no_more_than_their_share_of_the_streams() -> None:
+    around, endless = Boundary(VERIFIER, MAY_CALL, Limits(10, 5.0, streams=10, streams_per_caller=1)), Endless()
+    mine = bearer(KEY, sub=str(uuid4()))
+    first = asyncio.create_task(streamed(endless.method, Stream(token=mine), around))
+    await endless.waiting.wait()
+    second = Stream(token=mine)
+    with pytest.raises(Aborted):
+        await streamed(two_answers, second, around)
+    assert second.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(await streamed(two_answers, Stream(token=bearer(KEY, sub=str(uuid4()))), around)) == 2
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert len(await streamed(two_answers, Stream(token=mine), around)) == 2
 
 
 async def test_a_caller_that_goes_away_closes_the_method_and_frees_the_place() -> None:

@@ -35,6 +35,7 @@ EXAMPLES: list[ServiceError] = [
     errors.Contention(),
     errors.IdempotencyKeyReused(),
     errors.Overloaded(),
+    errors.TooManyStreams(limit=20),
     errors.DependencyUnavailable(),
     errors.NoSigningKeys(),
     errors.UserServiceUnavailable(),
@@ -58,6 +59,7 @@ CODE_OF = {
     "CONTENTION": "ABORTED",
     "IDEMPOTENCY_KEY_REUSED": "ALREADY_EXISTS",
     "OVERLOADED": "RESOURCE_EXHAUSTED",
+    "RATE_LIMITED": "RESOURCE_EXHAUSTED",
     "DEPENDENCY_UNAVAILABLE": "UNAVAILABLE",
     "DEADLINE_EXCEEDED": "DEADLINE_EXCEEDED",
     "INTERNAL": "INTERNAL",
@@ -121,7 +123,9 @@ def test_a_bad_request_names_the_fields_of_bad_fields_only(error: ServiceError) 
 @every_error
 def test_a_retry_info_comes_where_waiting_helps(error: ServiceError) -> None:
     retry = detail(error, error_details_pb2.RetryInfo)
-    assert (retry is not None) == (error.reason in {"OVERLOADED", "DEPENDENCY_UNAVAILABLE", "CONTENTION"})
+    assert (retry is not None) == (
+        error.reason in {"OVERLOADED", "RATE_LIMITED", "DEPENDENCY_UNAVAILABLE", "CONTENTION"}
+    )
     assert retry is None or retry.retry_delay.ToTimedelta().total_seconds() == error.retry_after
 
 

@@ -46,6 +46,7 @@ DEFAULTS = {
     "db_pool_max_waiting": 200,
     "db_pool_timeout_seconds": 3,
     "max_concurrent_streams": 1000,
+    "max_streams_per_caller": 20,
     "max_stream_seconds": 900,
     "max_request_bytes": 1024 * 1024,
     "shutdown_delay_seconds": 3,

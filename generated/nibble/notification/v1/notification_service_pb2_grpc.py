@@ -135,7 +135,8 @@ class NotificationServiceServicer:
         later just ends.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for an `after_id` that is
-        no notification in the caller's inbox, or none any more: call without it then.
+        no notification in the caller's inbox, or none any more: call without it then; `RESOURCE_EXHAUSTED` (`RATE_LIMITED`) for
+        a caller who has 20 streams open already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

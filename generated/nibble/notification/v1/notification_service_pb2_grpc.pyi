@@ -77,7 +77,8 @@ class NotificationServiceStub:
     later just ends.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for an `after_id` that is
-    no notification in the caller's inbox, or none any more: call without it then.
+    no notification in the caller's inbox, or none any more: call without it then; `RESOURCE_EXHAUSTED` (`RATE_LIMITED`) for
+    a caller who has 20 streams open already.
     """
     GetNotificationPreferences: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.GetNotificationPreferencesRequest, _notification_pb2.NotificationPreferences]
     """Tells what the caller has muted.
@@ -139,7 +140,8 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     later just ends.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for an `after_id` that is
-    no notification in the caller's inbox, or none any more: call without it then.
+    no notification in the caller's inbox, or none any more: call without it then; `RESOURCE_EXHAUSTED` (`RATE_LIMITED`) for
+    a caller who has 20 streams open already.
     """
     GetNotificationPreferences: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.GetNotificationPreferencesRequest, _notification_pb2.NotificationPreferences]  # type: ignore[assignment]
     """Tells what the caller has muted.
@@ -222,7 +224,8 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
         later just ends.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for an `after_id` that is
-        no notification in the caller's inbox, or none any more: call without it then.
+        no notification in the caller's inbox, or none any more: call without it then; `RESOURCE_EXHAUSTED` (`RATE_LIMITED`) for
+        a caller who has 20 streams open already.
         """
 
     @_abc_1.abstractmethod

@@ -240,8 +240,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         }
     """
     RATE_LIMITED: _ErrorReason.ValueType  # 22
-    """The caller makes more calls than one caller may, over gRPC and REST together; others are served as before. A
-    `google.rpc.RetryInfo` says when to try again. Code `RESOURCE_EXHAUSTED` (HTTP 429), raised by the gateway.
+    """The caller makes more calls, or has more streams open, than one caller may, over gRPC and REST together; others are
+    served as before. A `google.rpc.RetryInfo` says when to try again. Code `RESOURCE_EXHAUSTED` (HTTP 429), raised by the
+    gateway, and by the service for streams.
 
         {
           "reason": "RATE_LIMITED",
@@ -474,8 +475,9 @@ INTERNAL: ErrorReason.ValueType  # 21
     }
 """
 RATE_LIMITED: ErrorReason.ValueType  # 22
-"""The caller makes more calls than one caller may, over gRPC and REST together; others are served as before. A
-`google.rpc.RetryInfo` says when to try again. Code `RESOURCE_EXHAUSTED` (HTTP 429), raised by the gateway.
+"""The caller makes more calls, or has more streams open, than one caller may, over gRPC and REST together; others are
+served as before. A `google.rpc.RetryInfo` says when to try again. Code `RESOURCE_EXHAUSTED` (HTTP 429), raised by the
+gateway, and by the service for streams.
 
     {
       "reason": "RATE_LIMITED",
