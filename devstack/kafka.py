@@ -19,11 +19,14 @@ from devstack.ports import LOOPBACK, accepts, free_port
 from server.workers.topics import DEAD_LETTERS, TICKET_EVENTS
 
 _DAY_MS = 24 * 60 * 60 * 1000
+# The broker unpacks what a producer has compressed: the consumers know no codec but gzip, and one record in another,
+# such as somebody's repair tool sends, would keep them from its whole partition.
+_READABLE = {"compression.type": "uncompressed"}
 TOPICS: dict[str, dict[str, Any]] = {
     TICKET_EVENTS: {
         "num_partitions": 12,
         "replication_factor": 1,
-        "configs": {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS)},
+        "configs": {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), **_READABLE},
     },
     DEAD_LETTERS: {
         # One order for all: what an operator is shown first is what is redriven first.
@@ -34,6 +37,7 @@ TOPICS: dict[str, dict[str, Any]] = {
             "retention.ms": str(30 * _DAY_MS),
             # A dead letter is a record that fitted in its own topic, and six headers.
             "max.message.bytes": "2200000",
+            **_READABLE,
         },
     },
 }

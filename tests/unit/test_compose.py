@@ -334,3 +334,7 @@ def test_a_container_is_given_the_time_to_drain() -> None:
         settings = read_settings(Role(service["command"][0]), {k: str(v) for k, v in service["environment"].items()})
         patience = settings.shutdown_delay_seconds + settings.shutdown_grace_seconds
         assert int(service["stop_grace_period"].removesuffix("s")) > patience
+
+
+def test_the_broker_unpacks_what_the_consumers_could_not() -> None:
+    assert {topic["configs"].get("compression.type") for topic in TOPICS.values()} == {"uncompressed"}
