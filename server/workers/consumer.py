@@ -81,7 +81,9 @@ _NOT_AS_EXPECTED = ("42", "3F")
 class Handler(Protocol):
     """What a service does with events."""
 
-    def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> None:
+    def apply(
+        self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]
+    ) -> Callable[[], None] | None:
         """Write what follows from events that were never applied before, in the open transaction of `connection`.
 
         Events of one ticket stand together, in order of their sequence. They are well-formed: the ids of event, ticket,
@@ -90,6 +92,10 @@ class Handler(Protocol):
         nothing but the transaction may have effects: it is rolled back and run anew where anything fails.
 
         Placeholders are PostgreSQL's own ($1, $2, …).
+
+        Returns:
+            What is to be done when the transaction is committed, such as to count what was written. It must not fail,
+            and it is not done where the process ends between the two.
 
         Raises:
             DependencyUnavailable: these events can't be applied now; they come again after a while.
@@ -302,13 +308,16 @@ class Consumer:
 
     def _in_one_transaction(self, connection: Connection[Any], readings: Sequence[Reading]) -> list[Poison]:
         """Apply those that are new; those that contradict what was applied before are poison."""
+        afterwards: Callable[[], None] | None = None
         with connection.transaction():
             marks = [reading.mark for reading in readings]
             new, contradicting = self._consumed.remember(connection, marks, self._clock())
             if new:
-                self._handler.apply(connection, _in_order(readings, new))
+                afterwards = self._handler.apply(connection, _in_order(readings, new))
             if connection.info.transaction_status is TransactionStatus.INERROR:
                 raise FailedStatementPassedOver("the handler went on after a statement that had failed")
+        if afterwards is not None:
+            afterwards()
         poison = [
             Poison(reading.record, CONTRADICTION, CONTRADICTION)
             for reading in readings

@@ -39,10 +39,12 @@ class Recorder:
 
     def __init__(self, act: Act = lambda _connection, _event: None, pause: float = 0) -> None:
         self.batches: list[int] = []
+        self.committed: list[int] = []
+        """As `batches`, without those that were rolled back."""
         self._act = act
         self._pause = pause
 
-    def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> None:
+    def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> Callable[[], None]:
         self.batches.append(len(events))
         for event in events:
             self._act(connection, event)
@@ -52,6 +54,7 @@ class Recorder:
             )
         if self._pause:
             connection.execute("SELECT pg_sleep($1)", [self._pause])
+        return lambda: self.committed.append(len(events))
 
 
 def breaks(connection: Connection[Any], event: ticket_event_pb2.TicketEvent) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -143,14 +143,15 @@ class EndsItsTransaction(Recorder):
         super().__init__()
         self._commits, self._hides = commits["event_id"], hides["event_id"]
 
-    def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> None:
-        super().apply(connection, events)
+    def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> Callable[[], None]:
+        afterwards = super().apply(connection, events)
         ids = {event.event_id for event in events}
         if self._commits in ids:
             connection.commit()
         if self._hides in ids:
             with suppress(errors.DivisionByZero):
                 connection.execute("SELECT 1 / 0")
+        return afterwards
 
 
 def test_a_handler_that_ends_its_transaction_or_passes_over_a_failure_applies_nothing(line: Line) -> None:

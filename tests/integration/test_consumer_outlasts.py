@@ -4,7 +4,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,10 +156,10 @@ def test_two_transactions_in_each_others_way_are_trouble_and_no_poison(line: Lin
 class OneByOne(Recorder):
     """Takes too long for more than one event."""
 
-    def apply(self, connection: psycopg.Connection[Any], events: Sequence[TicketEvent]) -> None:
+    def apply(self, connection: psycopg.Connection[Any], events: Sequence[TicketEvent]) -> Callable[[], None]:
         if len(events) > 1:
             connection.execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '57014'; END $$")
-        super().apply(connection, events)
+        return super().apply(connection, events)
 
 
 def test_a_batch_that_always_takes_too_long_is_applied_event_by_event(line: Line) -> None:

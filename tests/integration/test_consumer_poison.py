@@ -57,6 +57,15 @@ def test_poison_becomes_a_dead_letter_and_all_others_go_on(line: Line, told: Tol
     assert BROKEN not in str(told)
 
 
+def test_what_is_done_after_the_commit_is_done_for_no_batch_that_is_rolled_back(line: Line) -> None:
+    good = some_events(1, each=5)
+    line.send_events([*good, broken(ticket_id=good[0]["ticket_id"], sequence=6)])
+    recorder = Recorder(breaks)
+    with line.consumer(recorder):
+        line.until_committed()
+    assert sum(recorder.committed) == len(good) < sum(recorder.batches)
+
+
 def test_a_handlers_row_is_quoted_nowhere(line: Line, told: Told) -> None:
     line.query("CREATE TABLE recorded.subjects (subject text PRIMARY KEY, more jsonb)")
 
