@@ -2,8 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
 import psutil
@@ -79,6 +81,38 @@ def sessions_of(dsn: str) -> list[psutil.Process]:
         return [psutil.Process(pid) for (pid,) in connection.execute(text)]
 
 
+class Looks:
+    """Counts the looks at the database that serve all streams, and what streams read by themselves."""
+
+    def __init__(self, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ended, self.reads = 0, 0
+        self._look, self._read = post.on.feed._look, post.on.feed.read
+        monkeypatch.setattr(post.on.feed, "_look", self._counted_look)
+        monkeypatch.setattr(post.on.feed, "read", self._counted_read)
+
+    async def _counted_look(self) -> None:
+        await self._look()
+        self.ended += 1
+
+    async def _counted_read(self, *what: Any) -> Any:  # noqa: ANN401 - as the feed's
+        rows = await self._read(*what)
+        self.reads += 1
+        return rows
+
+    async def more(self, count: int) -> None:
+        """Waits until so many looks have ended that began after now."""
+        # One may be under way.
+        enough = self.ended + 1 + count
+        await until(lambda: self.ended >= enough)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for the condition, at most ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
 async def all_begin(streams: list[Stream]) -> None:
     """Not all at once: like calls, no more of them than may wait for a connection."""
     for start in range(0, len(streams), 100):
@@ -112,14 +146,22 @@ async def test_more_than_is_read_at_once_comes_whole(post: Post, sender: psycopg
         assert await stream.ids(len(shown) - 1) == shown[1:]
 
 
-async def test_what_is_muted_is_passed_over(post: Post, sender: psycopg.AsyncConnection) -> None:
-    mine = as_customer()
+async def test_what_is_muted_is_passed_over(
+    post: Post, sender: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, looks = as_customer(), Looks(post, monkeypatch)
     async with Stream(post, mine) as stream:
         assert await stream.next() == Update(None, 0)
+        update = asyncio.create_task(stream.next(20))
+        before = looks.reads
         await arrive(sender, mine, in_inbox=False)
-        await asyncio.sleep(3 * feed.POLL_SECONDS)
+        await until(lambda: looks.reads > before)
+        await looks.more(1)
+        assert looks.reads == before + 1
         shown = await arrive(sender, mine)
-        assert await stream.ids(1) == [shown]
+        told = (await update).notification
+        assert told
+        assert told.id == shown
 
 
 async def test_marking_elsewhere_is_told_as_a_new_count(post: Post, sender: psycopg.AsyncConnection) -> None:
@@ -179,17 +221,17 @@ async def test_streams_that_break_off_lose_and_repeat_nothing(post: Post, sender
     seen: list[list[UUID]] = [[] for _ in range(4)]
     readers = [asyncio.create_task(breaks_off(it)) for it in seen]
     await arrivals()
-    async with asyncio.timeout(10):
-        while any(len(it) < len(sent) for it in seen):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await until(lambda: all(len(it) >= len(sent) for it in seen))
     for reader in readers:
         reader.cancel()
     await asyncio.gather(*readers, return_exceptions=True)
     assert seen == [sent] * 4
 
 
-async def test_two_arrivals_of_which_the_first_commits_late_are_both_told(post: Post) -> None:
-    mine = as_customer()
+async def test_two_arrivals_of_which_the_first_commits_late_are_both_told(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, looks = as_customer(), Looks(post, monkeypatch)
     connect = psycopg.AsyncConnection.connect
     async with (
         Stream(post, mine) as stream,
@@ -199,7 +241,7 @@ async def test_two_arrivals_of_which_the_first_commits_late_are_both_told(post: 
         await stream.next()
         first = await arrive(early, mine)
         second = asyncio.create_task(arrive(late, mine))
-        await asyncio.sleep(2 * feed.POLL_SECONDS)
+        await looks.more(1)
         assert not second.done()  # it waits for its number
         await early.commit()
         assert await stream.ids(2) == [first, await second]
@@ -218,24 +260,29 @@ async def test_many_open_streams_cost_one_look_at_a_time(post: Post, monkeypatch
         await all_begin(streams)
         waiting = [asyncio.create_task(stream.next(20)) for stream in streams]
         monkeypatch.setattr(post.on.db, "fetch_all", counting)
-        await asyncio.sleep(5 * feed.POLL_SECONDS)
+        began = time.monotonic()
+        await until(lambda: len(ran) >= 5)
+        took = time.monotonic() - began
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
     assert set(ran) == {inbox_statements.STANDINGS}
-    assert 3 <= len(ran) <= 6
+    # Between five there are four pauses.
+    assert took >= 4 * feed.POLL_SECONDS
 
 
-async def test_nobody_looks_while_there_is_no_stream(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_looks_for_the_while_of_twenty_looks_when_there_is_no_stream(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.02)
+    looks = Looks(post, monkeypatch)
     async with Stream(post, as_customer()) as stream:
         await stream.next()
-
-    def unwanted(*_: object) -> None:
-        raise AssertionError("somebody looked")
-
-    await asyncio.sleep(feed.POLL_SECONDS)
-    monkeypatch.setattr(post.on.feed, "_look", unwanted)
-    await asyncio.sleep(2 * feed.POLL_SECONDS)
+        await until(lambda: looks.ended > 2)
+    before = looks.ended
+    await asyncio.sleep(20 * feed.POLL_SECONDS)
+    # One may have been under way.
+    assert looks.ended <= before + 1
 
 
 async def test_a_thousand_streams_told_at_once_leave_connections_for_calls(shared_dsn: str) -> None:
