@@ -90,6 +90,24 @@ SET_PREFERENCES = Statement(
     ("caller_id", "muted_channels", "muted_types"),
 )
 
+# For one who is not staff; those who never were have no role, and nothing is written. As in SEE_STAFF, nobody waits for
+# the row's lock. Answers whether there is nothing left to do.
+LOSE_STAFF = Statement(
+    f"""
+        WITH known AS (
+            SELECT user_id FROM {_RECIPIENTS} WHERE user_id = $1::uuid AND role IS NOT NULL
+        ), free AS MATERIALIZED (
+            SELECT user_id FROM {_RECIPIENTS} WHERE user_id IN (SELECT user_id FROM known) FOR UPDATE SKIP LOCKED
+        ), lost AS (
+            UPDATE {_RECIPIENTS} AS r SET role = NULL, last_seen_at = greatest(r.last_seen_at, $2::timestamptz)
+            FROM free WHERE r.user_id = free.user_id
+            RETURNING r.user_id
+        )
+        SELECT NOT EXISTS (SELECT FROM known) OR EXISTS (SELECT FROM lost)
+    """,
+    ("caller_id", "now"),
+)
+
 # Nothing is written where the row says so already. Nor is its lock waited for: whoever holds it tells that person of
 # something just now, and the next call will do. Answers whether the row says so now.
 SEE_STAFF = Statement(

@@ -226,6 +226,29 @@ async def test_who_was_promoted_is_known_in_the_new_role_at_once(post: Post, sen
     assert await known_staff(sender) == [(agent.id, "support_supervisor")]
 
 
+async def test_who_calls_in_another_role_is_staff_no_more_and_may_be_again(
+    post: Post, sender: psycopg.AsyncConnection
+) -> None:
+    agent = as_agent()
+    async with post.beside() as other:
+        for process in (post, other, post):
+            await inbox.count_unread(process.on, agent)
+            assert await known_staff(sender) == [(agent.id, "support_agent")]
+            await inbox.count_unread(process.on, Caller(agent.id, Role.CUSTOMER))
+            assert await known_staff(sender) == []
+            post.pass_by(timedelta(minutes=1))
+
+
+async def test_that_somebody_is_no_staff_is_written_for_those_alone_who_were(
+    post: Post, sender: psycopg.AsyncConnection
+) -> None:
+    mine = as_customer()
+    await arrive(sender, mine)
+    await inbox.count_unread(post.on, mine)
+    row = await sender.execute("SELECT role, last_seen_at FROM notification_service.recipients")
+    assert await row.fetchall() == [(None, None)]
+
+
 async def test_being_seen_waits_for_nobody_who_holds_the_row(post: Post, sender: psycopg.AsyncConnection) -> None:
     agent = as_agent()
     await arrive(sender, agent)
