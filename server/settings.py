@@ -158,7 +158,7 @@ class Settings:
     smtp_username: str | None = _setting()
     smtp_password: str | None = _setting(secret=True)
     sender_threads: int = _setting(_number(int, 1, 32), 2)
-    email_lease_seconds: float = _setting(_seconds, 60.0)
+    email_lease_seconds: float = _setting(_number(float, 5, 86_400), 60.0)
     email_retry_seconds: float = _setting(_seconds, 5.0)
     email_retry_max_seconds: float = _setting(_seconds, 900.0)
     email_give_up_seconds: float = _setting(_long, 21_600.0)

@@ -50,7 +50,7 @@ CONSUMER_TROUBLE = Gauge(
 NOTIFICATIONS = Counter("nibble_notifications", "Notifications written, by type", ["type"])
 EVENTS_TOO_OLD_TO_TELL = Counter("nibble_notifier_events_too_old", "Events that told nobody since they were too old")
 EMAILS = Counter("nibble_emails", "E-mails that came to an end, and attempts that did not, by outcome", ["outcome"])
-EMAILS_WAITING = Gauge("nibble_emails_waiting", "E-mails that are not sent so far, due or not")
+EMAILS_WAITING = Gauge("nibble_emails_waiting", "E-mails that are not sent so far, due or not, up to 100000")
 OLDEST_DUE_EMAIL_SECONDS = Gauge("nibble_emails_oldest_due_seconds", "How long the oldest waiting e-mail has been due")
 SMTP_TROUBLE = Gauge("nibble_smtp_trouble_timestamp_seconds", "When the SMTP server last failed as a whole")
 for _gauge in (BACKLOG_MEASURED, CONSUMER_LAG_EVENTS, CONSUMER_LAG_SECONDS, CONSUMER_TROUBLE):

@@ -121,13 +121,14 @@ def _senders(settings: Settings) -> "Callable[[threading.Event], Sender]":
     """What makes a sender, which ends with the event that it is given; all of them share what they know of people."""
     from server.clients.bearer import BearerFile
     from server.clients.user_service import UserDirectory, connect
-    from server.notification.sender import Sender
+    from server.notification.sender import QueueGauge, Sender
 
     composer, limits = _composer(settings), _sender_settings(settings)
     token = BearerFile(settings.user_service_token_file) if settings.user_service_token_file else None
     channel = connect(settings.user_service_target)
     directory = UserDirectory(channel, time.monotonic, settings.user_service_timeout_seconds, token)
-    return lambda stop: Sender(limits, directory, _mail_server(settings, composer.domain), composer, now, stop)
+    gauge = QueueGauge(now)
+    return lambda stop: Sender(limits, directory, _mail_server(settings, composer.domain), composer, now, stop, gauge)
 
 
 def _composer(settings: Settings) -> "Composer":

@@ -5,7 +5,7 @@ order, so that several consumers never wait for each other in a circle.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from server.domain.callers import Role
 from server.notification import rules, statements
 from server.notification.ids import id_at
 from server.notification.rules import Event, Mutes, Sighting
-from server.notification.words import Channel, Priority, Status, Type
+from server.notification.words import Channel, Priority, Rank, Status, Type
 
 # A staff member who goes on being seen is noted so often, that not every event costs a write.
 _LONGEST_UNNOTED = timedelta(hours=1)
@@ -56,40 +56,48 @@ class Intake:
         self._settings = settings
         self._clock = clock
 
-    def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> None:
-        """Write what these events tell to whom, in the caller's open transaction."""
+    def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> Callable[[], None]:
+        """Write what these events tell to whom, in the caller's open transaction; what is returned counts them."""
         happened = _as_it_happened([event_of(message) for message in events])
         work = _Work(RawCursor(connection), self._settings, self._clock())
-        staff = work.staff_since(min([work.now, *(event.occurred_at for event in happened)]))
+        staff = work.staff_for(happened)
         pairs = [_Pair(event, person) for event in happened for person in work.told(event, staff)]
         work.meet({pair.recipient_id for pair in pairs}, staff.news())
-        _count(work.write(work.wanted(pairs)))
+        written = work.write(work.wanted(pairs))
+        return lambda: _count(written, work.too_old)
 
 
 class _Staff:
-    """The staff directory as the batch finds it and as its events, one after the other, change it."""
+    """The staff directory as the batch finds it and as its events change it: the newest sighting of each counts."""
 
-    def __init__(self, known: Iterable[tuple[UUID, str, datetime]], unnoted: timedelta) -> None:
+    def __init__(self, known: Iterable[tuple[UUID, str | None, datetime]], unnoted: timedelta) -> None:
         """Args: unnoted: how long a staff member may go on being seen without a note of it."""
-        rows = list(known)
         self._unnoted = unnoted
-        self._noted = {user_id: seen for user_id, _, seen in rows}
-        self._roles = {user_id: Role(role) for user_id, role, _ in rows}
-        self.last_seen = dict(self._noted)
+        self._noted = {user_id: Sighting(user_id, Role(role) if role else None, at) for user_id, role, at in known}
+        self._seen = dict(self._noted)
 
     def see(self, sighting: Sighting) -> None:
-        """Take note."""
-        user_id = sighting.user_id
-        self._roles[user_id] = sighting.role
-        self.last_seen[user_id] = max(sighting.at, self.last_seen.get(user_id, sighting.at))
+        """Take note, where it is news; that somebody is no staff is none of those who never were."""
+        before = self._seen.get(sighting.user_id)
+        if before is None and sighting.role is None:
+            return
+        if before is None or sighting.at > before.at:
+            self._seen[sighting.user_id] = sighting
+
+    @property
+    def last_seen(self) -> dict[UUID, datetime]:
+        """When each of the staff was last seen."""
+        return {user_id: sighting.at for user_id, sighting in self._seen.items() if sighting.role}
 
     def news(self) -> dict[UUID, Sighting]:
-        """What is to be written: who is new, and whose note is out of date."""
-        return {
-            user_id: Sighting(user_id, self._roles[user_id], seen)
-            for user_id, seen in self.last_seen.items()
-            if user_id not in self._noted or seen > self._noted[user_id] + self._unnoted
-        }
+        """What is to be written: who is new, whose role is another, and whose note is out of date."""
+        return {user_id: sighting for user_id, sighting in self._seen.items() if self._is_news(sighting)}
+
+    def _is_news(self, sighting: Sighting) -> bool:
+        noted = self._noted.get(sighting.user_id)
+        if noted is None or sighting.role is not noted.role:
+            return True
+        return sighting.role is not None and sighting.at > noted.at + self._unnoted
 
 
 class _Work:
@@ -100,28 +108,32 @@ class _Work:
         self._settings = settings
         self._unnoted = min(_LONGEST_UNNOTED, settings.staff_seen_within / _UNNOTED_SHARE)
         self.now = now
+        self.too_old = 0
+        """Events that told nobody since they were too old."""
 
-    def staff_since(self, oldest: datetime) -> _Staff:
-        """The directory, with all who may count as staff for an event of that time or later."""
+    def staff_for(self, events: Sequence[Event]) -> _Staff:
+        """The directory, with all who may count as staff for one of the events, and whoever did one of them."""
+        oldest = min([self.now, *(event.occurred_at for event in events)])
+        actors = list({event.actor_id for event in events})
         since = oldest - self._settings.staff_seen_within
-        return _Staff(self._rows(statements.LIST_STAFF, since=since), self._unnoted)
+        return _Staff(self._rows(statements.LIST_STAFF, since=since, actor_ids=actors), self._unnoted)
 
     def told(self, event: Event, staff: _Staff) -> list[UUID]:
         """Who is told of the event; `staff` learns from it."""
-        if sighting := rules.sighting(event):
-            # A clock that is ahead must not make somebody staff for as long as it is.
-            staff.see(sighting._replace(at=min(sighting.at, self.now)))
+        seen = rules.sighting(event)
+        # A clock that is ahead must not make somebody staff for as long as it is.
+        staff.see(seen._replace(at=min(seen.at, self.now)))
         if not rules.tells(event):
             return []
         if not rules.is_news(event, self.now, self._settings.notify_within):
-            telemetry.EVENTS_TOO_OLD_TO_TELL.inc()
+            self.too_old += 1
             return []
         moment = min(event.occurred_at, self.now)
         on_duty = rules.staff_at(staff.last_seen, moment, self._settings.staff_seen_within)
         return rules.told(event, on_duty)
 
-    def meet(self, recipients: Iterable[UUID], sightings: dict[UUID, Sighting]) -> None:
-        """Lock the recipients and the staff members that were seen, creating those who are new."""
+    def meet(self, recipients: Iterable[UUID], sightings: Mapping[UUID, Sighting]) -> None:
+        """Lock the recipients and those of whom there are news, creating those who are new."""
         people = sorted({*recipients, *sightings})
         if not people:
             return
@@ -179,28 +191,28 @@ class _Work:
 
     def _emails(self, pairs: Sequence[_Pair]) -> list[UUID | None]:
         """The e-mail of each pair: one of its own, or its recipient's open digest; None where e-mail is muted."""
-        at_once = [rules.at_once(pair.event, pair.recipient_id) for pair in pairs]
-        mailed = [Channel.EMAIL in pair.channels for pair in pairs]
+        ranks = [_rank(pair) for pair in pairs]
         digests = self._open_digests(
-            pair.recipient_id for pair, now, mail in zip(pairs, at_once, mailed, strict=True) if mail and not now
+            pair.recipient_id for pair, rank in zip(pairs, ranks, strict=True) if rank is Rank.DIGEST
         )
         emails = [
-            None if not mail else id_at(self.now) if now else digests[pair.recipient_id]
-            for pair, now, mail in zip(pairs, at_once, mailed, strict=True)
+            None if rank is None else digests[pair.recipient_id] if rank is Rank.DIGEST else id_at(self.now)
+            for pair, rank in zip(pairs, ranks, strict=True)
         ]
         self._add_singles(
-            {
-                email_id: pair.recipient_id
-                for email_id, pair, now in zip(emails, pairs, at_once, strict=True)
-                if email_id is not None and now
-            }
+            [
+                (email_id, pair.recipient_id, rank)
+                for email_id, pair, rank in zip(emails, pairs, ranks, strict=True)
+                if email_id is not None and rank is not None and rank is not Rank.DIGEST
+            ]
         )
         return emails
 
-    def _add_singles(self, emails: dict[UUID, UUID]) -> None:
+    def _add_singles(self, emails: Sequence[tuple[UUID, UUID, Rank]]) -> None:
         if emails:
-            values = {"ids": list(emails), "recipient_ids": list(emails.values()), "now": self.now}
-            self._run(statements.ADD_SINGLE_EMAILS, **values)
+            ids, recipients, ranks = zip(*emails, strict=True)
+            values = {"ids": list(ids), "recipient_ids": list(recipients), "ranks": list(ranks)}
+            self._run(statements.ADD_SINGLE_EMAILS, **values, now=self.now)
 
     def _open_digests(self, recipients: Iterable[UUID]) -> dict[UUID, UUID]:
         people = sorted(set(recipients))
@@ -273,6 +285,12 @@ def _tellings(events: Iterable[Event]) -> dict[str, object]:
     }
 
 
-def _count(pairs: Iterable[_Pair]) -> None:
+def _rank(pair: _Pair) -> Rank | None:
+    """The rank of the pair's e-mail; None where e-mail is muted."""
+    return rules.rank(pair.event, pair.recipient_id) if Channel.EMAIL in pair.channels else None
+
+
+def _count(pairs: Iterable[_Pair], too_old: int) -> None:
+    telemetry.EVENTS_TOO_OLD_TO_TELL.inc(too_old)
     for type_, count in Counter(pair.event.type for pair in pairs).items():
         telemetry.NOTIFICATIONS.labels(type=type_).inc(count)

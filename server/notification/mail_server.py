@@ -1,14 +1,19 @@
 """The SMTP server that mails are handed to: one connection for many mails, and failures by what they mean."""
 
+import math
 import re
 import smtplib
 import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.errors import MessageError
 from email.message import EmailMessage
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 TIMEOUT_SECONDS = 10.0
+"""What one exchange may take."""
 
 _OK = 250
 _CLOSING = 421
@@ -51,13 +56,48 @@ class MailRefused(MailNotTaken):
     """It will never take this mail."""
 
 
+class _Dialogue(smtplib.SMTP):
+    """A dialogue in which a server can't be late a little at each step, and so a lot in all."""
+
+    _ends_at = math.inf
+    """In seconds of time.monotonic()."""
+
+    @contextmanager
+    def ending(self, within: float) -> Iterator[Self]:
+        """The dialogue, with so many seconds for all that is said in the block."""
+        self._ends_at = time.monotonic() + within
+        try:
+            yield self
+        finally:
+            self._ends_at = math.inf
+
+    def send(self, s: Any) -> None:  # noqa: ANN401 - typeshed's: text or bytes
+        """Say something; smtplib takes what is late for the end of the connection."""
+        self._hurry()
+        super().send(s)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Hear the answer."""
+        self._hurry()
+        return super().getreply()
+
+    def _hurry(self) -> None:
+        if self.sock is not None:
+            # Never 0, which means something else.
+            self.sock.settimeout(min(TIMEOUT_SECONDS, max(self._ends_at - time.monotonic(), 0.001)))
+
+
+class _TlsDialogue(_Dialogue, smtplib.SMTP_SSL):
+    """The same, protected from its first byte on."""
+
+
 class MailServer:
     """A connection that is opened when it is needed. One thread at a time may use it."""
 
     def __init__(self, settings: MailServerSettings, context: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         self._context = context or ssl.create_default_context()
-        self._connection: smtplib.SMTP | None = None
+        self._connection: _Dialogue | None = None
 
     def connect(self) -> None:
         """See to it that there is a connection that works.
@@ -70,17 +110,19 @@ class MailServer:
         except (smtplib.SMTPException, OSError) as error:
             raise self._meaning(error) from error
 
-    def send(self, message: EmailMessage) -> None:
+    def send(self, message: EmailMessage, within: float) -> None:
         """Hand the mail over by the connection that there is; on return the server has taken responsibility for it.
 
-        That takes four exchanges, and so 40 seconds at the most.
+        Args:
+            within: seconds after which a mail that is not taken by then is given up for now.
 
         Raises:
             MailServerDown, MailDelayed, MailRefused: it was not taken; or, where the connection broke at the very end,
                 it may have been.
         """
         try:
-            (self._connection or self._connected()).send_message(message)
+            with (self._connection or self._connected()).ending(within) as connection:
+                connection.send_message(message)
         except (smtplib.SMTPException, OSError) as error:
             raise self._meaning(error) from error
         except (ValueError, MessageError) as error:
@@ -96,7 +138,7 @@ class MailServer:
             except (smtplib.SMTPException, OSError):
                 connection.close()
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self) -> _Dialogue:
         if self._connection is not None and not _is_alive(self._connection):
             # Servers close what is idle, and some take only so many mails by one connection.
             self._drop()
@@ -104,7 +146,7 @@ class MailServer:
             self._connection = self._connect()
         return self._connection
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connect(self) -> _Dialogue:
         settings = self._settings
         connection = self._open()
         try:
@@ -117,13 +159,13 @@ class MailServer:
             raise
         return connection
 
-    def _open(self) -> smtplib.SMTP:
+    def _open(self) -> _Dialogue:
         settings = self._settings
         if settings.security is Security.TLS:
-            return smtplib.SMTP_SSL(
+            return _TlsDialogue(
                 settings.host, settings.port, settings.hello, timeout=TIMEOUT_SECONDS, context=self._context
             )
-        return smtplib.SMTP(settings.host, settings.port, settings.hello, timeout=TIMEOUT_SECONDS)
+        return _Dialogue(settings.host, settings.port, settings.hello, timeout=TIMEOUT_SECONDS)
 
     def _meaning(self, error: Exception) -> MailNotTaken:
         failure = _failure(error)

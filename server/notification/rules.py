@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from server.domain.callers import STAFF, Role
-from server.notification.words import Channel, Priority, Status, Type
+from server.notification.words import Channel, Priority, Rank, Status, Type
 
 _TOLD_BY_THEIR_PARTNER = frozenset({Status.RESOLVED, Status.CLOSED})
 """Statuses whose change comes with an event of its own, which tells it."""
@@ -52,10 +52,10 @@ class Mutes(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """A staff member at work."""
+    """Somebody in a role of the staff; or, where that is None, in one that is none of theirs."""
 
     user_id: UUID
-    role: Role
+    role: Role | None
     at: datetime
 
 
@@ -98,15 +98,14 @@ def told(event: Event, staff: Collection[UUID]) -> list[UUID]:
     return [person for person in people if person != event.actor_id]
 
 
-def sighting(event: Event) -> Sighting | None:
-    """The staff member that the event shows at work.
+def sighting(event: Event) -> Sighting:
+    """Whom the event shows at work, as staff or not.
 
     Only who did it: an actor's role is what their token said. That a ticket was given to somebody proves nothing: a
     mistyped id would make a customer one of those who are told of everybody's tickets.
     """
-    if event.actor_role not in STAFF:
-        return None
-    return Sighting(event.actor_id, event.actor_role, event.occurred_at)
+    role = event.actor_role if event.actor_role in STAFF else None
+    return Sighting(event.actor_id, role, event.occurred_at)
 
 
 def staff_at(last_seen: Mapping[UUID, datetime], moment: datetime, within: timedelta) -> list[UUID]:
@@ -121,6 +120,8 @@ def channels(type_: Type, mutes: Mutes) -> frozenset[Channel]:
     return frozenset(Channel) - mutes.channels
 
 
-def at_once(event: Event, recipient_id: UUID) -> bool:
-    """Whether its e-mail goes out at once, not in a digest: to the owner always, to staff where the ticket presses."""
-    return recipient_id == event.owner_id or event.priority in _AT_ONCE
+def rank(event: Event, recipient_id: UUID) -> Rank:
+    """What its e-mail is: one of its own to the owner always, and to staff where the ticket presses; else a digest."""
+    if recipient_id == event.owner_id:
+        return Rank.SINGLE
+    return Rank.PRESSING if event.priority in _AT_ONCE else Rank.DIGEST

@@ -1,6 +1,7 @@
 """The sender: takes e-mails that are due out of the queue and hands them to the SMTP server.
 
 An e-mail is leased to one sender at a time. A sender that dies or is frozen loses its lease, and another takes over.
+What it has claimed it sends in the order of ranks: an e-mail that presses waits for the batches in hand, for no queue.
 So an e-mail goes out twice only where a sender is killed, or frozen for longer than the lease, between the server's
 answer and its note of it; both mails then have the same Message-ID.
 """
@@ -33,9 +34,16 @@ from server.notification.words import EmailState, Priority, Status, Type
 _log = structlog.stdlib.get_logger("nibble.sender")
 
 BATCH = 50
+# Of each rank that is not the lowest so many go along, at the least: a flood of what presses slows the others down to a
+# tenth of the way, and stops none.
+SHARE = 5
 POLL_SECONDS = 0.25
 RETRY_PAUSE = 1.0
 MEASURE_SECONDS = 5.0
+MOST_COUNTED = 100_000
+LOOKED_AT = 1_000
+# What one mail may take of its lease. The check before it leaves nine tenths; the rest is for the note of it.
+SENT_WITHIN = 0.75
 PRUNE_SECONDS = 60.0
 OUTCOMES = ("sent", "dropped", "dead", "delayed", "put_off")
 # While the SMTP server or the User Service is down as a whole, a sender tries it again so much later at the latest.
@@ -126,6 +134,28 @@ class _Part:
         self._trouble = ""
 
 
+class QueueGauge:
+    """Tells every few seconds how long the queue is, whichever sender of this process comes by first."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._measured = float("-inf")
+
+    def measure(self, connection: Connection[Any]) -> None:
+        """Look, where the last time is long enough ago and nobody is just looking."""
+        if time.monotonic() - self._measured < MEASURE_SECONDS or not self._turn.acquire(blocking=False):
+            return
+        try:
+            self._measured = time.monotonic()
+            values = {"now": self._clock(), "most": MOST_COUNTED, "looked_at": LOOKED_AT}
+            ((count, oldest),) = _rows(connection, statements.MEASURE_EMAILS, values)
+            telemetry.EMAILS_WAITING.set(count)
+            telemetry.OLDEST_DUE_EMAIL_SECONDS.set((self._clock() - oldest).total_seconds() if oldest else 0)
+        finally:
+            self._turn.release()
+
+
 class Sender:
     """One thread's work, with a connection to PostgreSQL and one to the SMTP server of its own."""
 
@@ -137,14 +167,17 @@ class Sender:
         composer: Composer,
         clock: Callable[[], datetime],
         stop: threading.Event,
+        gauge: QueueGauge,
         chance: random.Random | None = None,
     ) -> None:
+        """Args: gauge: one for all senders of a process."""
         self._settings = settings
         self._directory = directory
         self._server = server
         self._composer = composer
         self._clock = clock
         self._stop = stop
+        self._gauge = gauge
         self._chance = chance or random.Random()  # noqa: S311 - spreads retries, keeps no secret
         self._outages = 0
         """How often in a row the SMTP server or the User Service was found to be down as a whole."""
@@ -154,7 +187,7 @@ class Sender:
         """What happened while the database was away: noted before anything else is done."""
         self._database = _Part("the database does not answer as it should", "the database answers again")
         self._delivery = _Part("e-mails wait", "e-mails go out again")
-        self._measured = self._pruned = float("-inf")
+        self._pruned = float("-inf")
         # There from the start, so that an alarm sees the first of each.
         for outcome in OUTCOMES:
             telemetry.EMAILS.labels(outcome=outcome)
@@ -185,10 +218,8 @@ class Sender:
                 self._stop.wait(max(POLL_SECONDS, self._pause))
 
     def _tidy(self, connection: Connection[Any]) -> None:
+        self._gauge.measure(connection)
         now = time.monotonic()
-        if now - self._measured >= MEASURE_SECONDS:
-            self._measured = now
-            measure(connection, self._clock())
         if now - self._pruned >= PRUNE_SECONDS and prune(connection, self._settings.ages, self._clock()) == 0:
             self._pruned = now
 
@@ -209,7 +240,7 @@ class Sender:
 
     def _claim(self, connection: Connection[Any]) -> list[Claimed]:
         now = self._clock()
-        values = {"now": now, "until": now + self._settings.lease, "limit": BATCH}
+        values = {"now": now, "until": now + self._settings.lease, "limit": BATCH, "share": SHARE}
         return [Claimed._make(row) for row in _rows(connection, statements.CLAIM_EMAILS, values)]
 
     def _letters(self, connection: Connection[Any], claimed: Sequence[Claimed]) -> dict[UUID, Letter | str] | None:
@@ -259,6 +290,8 @@ class Sender:
             if outcome is not None:
                 self._note(connection, outcome)
                 yield outcome.is_end
+            # A server may take minutes for what was claimed.
+            self._gauge.measure(connection)
 
     def _give_back(self, connection: Connection[Any], claimed: Iterable[Claimed]) -> None:
         for email in claimed:
@@ -270,13 +303,13 @@ class Sender:
             return self._drop(email, letter)
         try:
             message = self._composed(letter)
-            # This may take long; what follows ends well within a lease.
+            # This may take long; what follows ends within the lease.
             self._server.connect()
             held = self._held(connection, email)
             if held is None:
                 return None
             email = held
-            self._server.send(message)
+            self._server.send(message, (self._settings.lease * SENT_WITHIN).total_seconds())
         except Unaddressable:
             return self._drop(email, NO_ADDRESS)
         except MailNotTaken as failure:
@@ -341,13 +374,6 @@ class Sender:
             outcome = self._not_noted[0]
             RawCursor(connection).execute(outcome.statement.sql, outcome.statement.bind(outcome.values), prepare=True)
             del self._not_noted[0]
-
-
-def measure(connection: Connection[Any], now: datetime) -> None:
-    """Set the gauges of the queue."""
-    ((count, oldest),) = _rows(connection, statements.MEASURE_EMAILS, {"now": now})
-    telemetry.EMAILS_WAITING.set(count)
-    telemetry.OLDEST_DUE_EMAIL_SECONDS.set((now - oldest).total_seconds() if oldest else 0)
 
 
 def _rows(connection: Connection[Any], statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:

@@ -18,10 +18,12 @@ def _sql(words: str) -> Statement:
 
 # --- Taking events in -------------------------------------------------------------------------------------------------
 
+# Staff seen since then, and of those named whoever is or was staff, however long ago.
 LIST_STAFF = _sql("""
     SELECT user_id, role, last_seen_at
     FROM notification_service.recipients
     WHERE role IN ('support_agent', 'support_supervisor') AND last_seen_at >= CAST(:since AS timestamptz)
+        OR user_id = ANY (CAST(:actor_ids AS uuid[])) AND last_seen_at IS NOT NULL
     ORDER BY user_id
 """)
 
@@ -34,6 +36,7 @@ MEET_RECIPIENTS = _sql("""
     )
     ON CONFLICT (user_id) DO UPDATE SET role = EXCLUDED.role, last_seen_at = EXCLUDED.last_seen_at
     WHERE EXCLUDED.last_seen_at > known.last_seen_at + CAST(:unnoted AS interval)
+        OR EXCLUDED.last_seen_at > known.last_seen_at AND EXCLUDED.role IS DISTINCT FROM known.role
         OR EXCLUDED.last_seen_at IS NOT NULL AND known.last_seen_at IS NULL
 """)
 
@@ -54,18 +57,19 @@ LIST_TOLD = _sql("""
 
 ADD_SINGLE_EMAILS = _sql("""
     INSERT INTO notification_service.emails
-        (id, recipient_id, kind, is_open, due_at, next_attempt_at, created_at)
-    SELECT id, recipient_id, 'single', false, CAST(:now AS timestamptz), CAST(:now AS timestamptz),
+        (id, recipient_id, kind, is_open, rank, due_at, next_attempt_at, created_at)
+    SELECT id, recipient_id, 'single', false, rank, CAST(:now AS timestamptz), CAST(:now AS timestamptz),
         CAST(:now AS timestamptz)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:recipient_ids AS uuid[])) AS new (id, recipient_id)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:recipient_ids AS uuid[]), CAST(:ranks AS smallint[]))
+        AS new (id, recipient_id, rank)
 """)
 
 # The open digest of each recipient, or a new one; locked, so that no sender closes it before this is committed. One
 # that a sender is just closing is waited for, and then is no conflict any more.
 OPEN_DIGESTS = _sql("""
     INSERT INTO notification_service.emails AS present
-        (id, recipient_id, kind, is_open, due_at, next_attempt_at, created_at)
-    SELECT id, recipient_id, 'digest', true, CAST(:due_at AS timestamptz), CAST(:due_at AS timestamptz),
+        (id, recipient_id, kind, is_open, rank, due_at, next_attempt_at, created_at)
+    SELECT id, recipient_id, 'digest', true, 2, CAST(:due_at AS timestamptz), CAST(:due_at AS timestamptz),
         CAST(:now AS timestamptz)
     FROM unnest(CAST(:ids AS uuid[]), CAST(:recipient_ids AS uuid[])) AS new (id, recipient_id)
     ON CONFLICT (recipient_id) WHERE is_open DO UPDATE SET is_open = true
@@ -107,18 +111,35 @@ ADD_NOTIFICATIONS = _sql("""
 
 # --- Sending e-mails --------------------------------------------------------------------------------------------------
 
-# A lease is the time of the next attempt, too: when it runs out the e-mail is due again, without anybody's doing.
+# Up to `limit`, those of the lowest rank first; yet `share` of each other rank go along, so that none waits for ever.
+# Each rank is a range of the index. A lease is the time of the next attempt, too: when it runs out the e-mail is due
+# again, without anybody's doing. The ids are an array: else PostgreSQL, which can't tell how few they are, reads all.
 CLAIM_EMAILS = _sql("""
-    WITH due AS MATERIALIZED (
+    WITH pressing AS MATERIALIZED (
         SELECT id FROM notification_service.emails
-        WHERE state = 'waiting' AND next_attempt_at <= CAST(:now AS timestamptz)
+        WHERE state = 'waiting' AND rank = 0 AND next_attempt_at <= CAST(:now AS timestamptz)
         ORDER BY next_attempt_at LIMIT CAST(:limit AS integer)
         FOR UPDATE SKIP LOCKED
+    ), singles AS MATERIALIZED (
+        SELECT id FROM notification_service.emails
+        WHERE state = 'waiting' AND rank = 1 AND next_attempt_at <= CAST(:now AS timestamptz)
+        ORDER BY next_attempt_at
+        LIMIT greatest(CAST(:share AS integer), CAST(:limit AS integer) - (SELECT count(*) FROM pressing))
+        FOR UPDATE SKIP LOCKED
+    ), digests AS MATERIALIZED (
+        SELECT id FROM notification_service.emails
+        WHERE state = 'waiting' AND rank = 2 AND next_attempt_at <= CAST(:now AS timestamptz)
+        ORDER BY next_attempt_at
+        LIMIT greatest(CAST(:share AS integer), CAST(:limit AS integer)
+            - (SELECT count(*) FROM pressing) - (SELECT count(*) FROM singles))
+        FOR UPDATE SKIP LOCKED
+    ), claimed AS (
+        UPDATE notification_service.emails
+        SET is_open = false, lease_until = CAST(:until AS timestamptz), next_attempt_at = CAST(:until AS timestamptz)
+        WHERE id = ANY (ARRAY(TABLE pressing UNION ALL TABLE singles UNION ALL TABLE digests))
+        RETURNING id, recipient_id, attempts, first_failed_at, lease_until, rank
     )
-    UPDATE notification_service.emails AS email
-    SET is_open = false, lease_until = CAST(:until AS timestamptz), next_attempt_at = CAST(:until AS timestamptz)
-    FROM due WHERE email.id = due.id
-    RETURNING email.id, email.recipient_id, email.attempts, email.first_failed_at, email.lease_until
+    SELECT id, recipient_id, attempts, first_failed_at, lease_until FROM claimed ORDER BY rank, id
 """)
 
 # Nothing comes back where the lease ran out and another sender has the e-mail, or has sent it.
@@ -162,9 +183,18 @@ NOTE_NOT_SENT = _sql("""
     WHERE id = CAST(:email_id AS uuid) AND state = 'waiting' AND lease_until = CAST(:lease_until AS timestamptz)
 """)
 
+# How many wait, counted up to `most`, and since when the oldest is due, by the first `looked_at` of each rank.
 MEASURE_EMAILS = _sql("""
-    SELECT count(*), min(due_at) FILTER (WHERE due_at <= CAST(:now AS timestamptz))
-    FROM notification_service.emails WHERE state = 'waiting'
+    SELECT
+        (SELECT count(*) FROM (
+            SELECT FROM notification_service.emails WHERE state = 'waiting' LIMIT CAST(:most AS integer)
+        ) AS counted),
+        (SELECT min(due_at) FILTER (WHERE due_at <= CAST(:now AS timestamptz))
+        FROM generate_series(0, 2) AS of (rank), LATERAL (
+            SELECT due_at FROM notification_service.emails AS email
+            WHERE state = 'waiting' AND email.rank = of.rank
+            ORDER BY next_attempt_at LIMIT CAST(:looked_at AS integer)
+        ) AS first)
 """)
 
 LIST_DEAD_EMAILS = _sql("""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 
 from server.db.consumed import consumed_events
 from server.domain.callers import STAFF, Role
-from server.notification.words import Channel, EmailKind, EmailState, Priority, Status, Type
+from server.notification.words import Channel, EmailKind, EmailState, Priority, Rank, Status, Type
 
 SCHEMA = "notification_service"
 metadata = MetaData(schema=SCHEMA)
@@ -52,7 +53,8 @@ recipients = Table(
     "recipients",
     metadata,
     Column("user_id", Uuid, nullable=False),
-    # The role in which a staff member was last seen, and when (kept to the hour). Null for those who never were one.
+    # The role in which a staff member was last seen, and when (kept to the hour); null for those who never were one.
+    # Who is one no more has no role and the time when that was seen: no older event makes them one again.
     Column("role", Text),
     Column("last_seen_at", Moment),
     # The highest number among the recipient's notifications.
@@ -124,6 +126,8 @@ emails = Table(
     Column("state", Text, nullable=False, server_default=text("'waiting'")),
     # Whether it takes more notifications: a digest does until a sender first takes it up.
     Column("is_open", Boolean, nullable=False),
+    # Which of those that are due goes first; see `Rank`.
+    Column("rank", SmallInteger, nullable=False),
     Column("due_at", Moment, nullable=False),
     # When a sender may next take it up: when it is due, after the pause that follows a failure, or when the lease of
     # the sender that has it runs out.
@@ -139,8 +143,9 @@ emails = Table(
     PrimaryKeyConstraint("id", name="emails_pkey"),
     CheckConstraint(_one_of("kind", EmailKind), name="emails_kind_known"),
     CheckConstraint(_one_of("state", EmailState), name="emails_state_known"),
+    CheckConstraint(f"rank BETWEEN {min(Rank)} AND {max(Rank)}", name="emails_rank_known"),
 )
-Index("emails_waiting", emails.c.next_attempt_at, postgresql_where=text("state = 'waiting'"))
+Index("emails_waiting", emails.c.rank, emails.c.next_attempt_at, postgresql_where=text("state = 'waiting'"))
 Index("emails_dead", emails.c.id, postgresql_where=text("state = 'dead'"))
 Index("emails_open", emails.c.recipient_id, unique=True, postgresql_where=text("is_open"))
 

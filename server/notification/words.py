@@ -1,6 +1,6 @@
 """The words of the Notification Service, the same in its tables, in its proto and in the events that it reads."""
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class Type(StrEnum):
@@ -44,6 +44,17 @@ class EmailKind(StrEnum):
 
     SINGLE = "single"
     DIGEST = "digest"
+
+
+class Rank(IntEnum):
+    """Which of the e-mails that are due goes first: one of a lower rank."""
+
+    PRESSING = 0
+    """To staff, of a ticket that presses."""
+    SINGLE = 1
+    """To owners, of anything."""
+    DIGEST = 2
+    """To staff, of all else."""
 
 
 class EmailState(StrEnum):

@@ -17,7 +17,7 @@ from server.errors import UserServiceUnavailable
 from server.notification.emails import Composer
 from server.notification.intake import Intake, IntakeSettings
 from server.notification.mail_server import MailServer, MailServerSettings
-from server.notification.sender import Sender, SenderSettings
+from server.notification.sender import QueueGauge, Sender, SenderSettings
 from tests.integration.mail_catcher import MailCatcher
 from tests.integration.vocabulary import Clock, Row
 from tests.unit.ticket_story import TicketStory
@@ -65,13 +65,15 @@ class NotifierDesk:
         self.clock = Clock()
         self.intake = Intake(settings, self.clock)
         self.directory = Directory()
+        self.gauge = QueueGauge(self.clock)
         self._servers: list[MailServer] = []
         self.run(EMPTY)
 
     def take_in(self, events: Sequence[TicketEvent]) -> None:
         """One batch, committed."""
         with psycopg.connect(self.dsn) as connection:
-            self.intake.apply(connection, events)
+            count = self.intake.apply(connection, events)
+        count()
 
     def sender(self, catcher: MailCatcher, stop: threading.Event | None = None, **settings: Any) -> Sender:  # noqa: ANN401
         """A sender with these settings, whose chance is always the same."""
@@ -83,6 +85,7 @@ class NotifierDesk:
             COMPOSER,
             self.clock,
             stop or threading.Event(),
+            self.gauge,
             random.Random(1),  # noqa: S311
         )
 

@@ -1,5 +1,6 @@
 """E-mails out of the queue, by SMTP to a real server: once each, again after what passes, never after what does not."""
 
+import asyncio
 import os
 import random
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -20,17 +22,29 @@ import psycopg
 import pytest
 import structlog
 import trustme
-from aiosmtpd.smtp import AuthResult, LoginPassword
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
+from prometheus_client import REGISTRY
 
 from devstack.part import CHECKOUT
 from devstack.ports import LOOPBACK
 from devstack.service import python_path
 from server.domain.callers import Caller
+from server.domain.tickets import Priority
 from server.notification import mail_server
+from server.notification import sender as sender_module
 from server.notification.ids import id_at
 from server.notification.mail_server import MailRefused, MailServer, MailServerDown, MailServerSettings, Security
 from server.notification.pruning import Ages, prune
-from server.notification.sender import NO_ADDRESS, NO_USER_SERVICE, NOTHING_TO_TELL, Sender, pause_after
+from server.notification.sender import (
+    BATCH,
+    NO_ADDRESS,
+    NO_USER_SERVICE,
+    NOTHING_TO_TELL,
+    SHARE,
+    Sender,
+    pause_after,
+)
+from server.notification.statements import CLAIM_EMAILS
 from tests.integration.mail_catcher import MailCatcher
 from tests.integration.notifier_desk import COMPOSER, NotifierDesk, Person, address_of
 from tests.integration.vocabulary import Row
@@ -155,6 +169,89 @@ def test_senders_at_once_send_each_e_mail_once(desk: NotifierDesk, catcher: Mail
     desk.close()
     assert set(catcher.by_message_id.values()) == {1}
     assert len(catcher.by_message_id) == 300
+
+
+# --- Which goes first -------------------------------------------------------------------------------------------------
+
+
+def a_queue(desk: NotifierDesk, owners: int, staff: int) -> None:
+    """E-mails that are due: one for each of so many owners, and a digest for each of so many of the staff."""
+    workers = [agent() for _ in range(staff)]
+    desk.staff(*workers)
+    desk.take_in([event for _ in range(owners) for event in desk.open_ticket(customer()).assign(workers[0]).events])
+    desk.pass_by(60)
+
+
+def test_what_presses_overtakes_a_long_queue_and_some_of_each_rank_go_along(
+    desk: NotifierDesk, catcher: MailCatcher, sender: Sender
+) -> None:
+    a_queue(desk, owners=2 * BATCH, staff=2 * SHARE)
+    desk.take_in(desk.open_ticket(customer(), priority=Priority.URGENT).events)
+    # All of the staff but nobody who did it.
+    pressing = 2 * SHARE
+    assert desk.send(sender) == BATCH + SHARE
+    subjects = [mail["Subject"] for mail in catcher.mails]
+    assert subjects[:pressing] == ["New urgent ticket: Cold soup"] * pressing
+    assert subjects[pressing:BATCH] == ["We are working on your ticket: Cold soup"] * (BATCH - pressing)
+    assert all("updates on" in subject for subject in subjects[BATCH:])
+
+
+def test_a_flood_of_what_presses_stops_no_other(desk: NotifierDesk, catcher: MailCatcher, sender: Sender) -> None:
+    a_queue(desk, owners=2 * SHARE, staff=2 * SHARE)
+    desk.take_in([event for _ in range(20) for event in desk.open_ticket(customer(), priority=Priority.HIGH).events])
+    for rounds in (1, 2):
+        assert desk.send(sender) == BATCH + 2 * SHARE
+        kinds = Counter(str(mail["Subject"]).split()[0] for mail in catcher.mails)
+        assert kinds == {"New": rounds * BATCH, "We": rounds * SHARE, f"{2 * SHARE}": rounds * SHARE}
+
+
+def test_claiming_reads_no_more_of_a_long_queue_than_it_takes(desk: NotifierDesk) -> None:
+    desk.run(
+        b"INSERT INTO notification_service.emails"
+        b" (id, recipient_id, kind, is_open, rank, due_at, next_attempt_at, created_at)"
+        b" SELECT gen_random_uuid(), gen_random_uuid(), 'single', false, mod(n, 3), t, t, t"
+        b" FROM generate_series(1, 20000) n, LATERAL (SELECT %s - n * interval '1 ms') AS moment (t)",
+        desk.clock.now,
+    )
+    with psycopg.connect(desk.dsn, autocommit=True, cursor_factory=psycopg.RawCursor) as connection:
+        connection.execute("ANALYZE notification_service.emails")
+        # Which it comes to after some runs of a prepared statement.
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        values = {"now": desk.clock.now, "until": desk.clock.now, "limit": BATCH, "share": SHARE}
+        plan = connection.execute(f"EXPLAIN ANALYZE {CLAIM_EMAILS.sql}", CLAIM_EMAILS.bind(values)).fetchall()
+    text = "\n".join(line for (line,) in plan)
+    assert text.count("Index Scan using emails_waiting") == 3
+    assert "Seq Scan" not in text
+
+
+def gauges() -> tuple[float | None, float | None]:
+    """How many e-mails wait, and how long the oldest has been due."""
+    return (
+        REGISTRY.get_sample_value("nibble_emails_waiting"),
+        REGISTRY.get_sample_value("nibble_emails_oldest_due_seconds"),
+    )
+
+
+def test_one_sender_of_a_process_measures_the_queue_for_all(
+    desk: NotifierDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_queue(desk, owners=3, staff=2)
+    with psycopg.connect(desk.dsn, autocommit=True) as connection:
+        desk.gauge.measure(connection)
+        assert gauges() == (5, 60)
+        desk.pass_by(10)
+        tell(desk, customer())
+        desk.gauge.measure(connection)
+        assert gauges() == (5, 60)
+        monkeypatch.setattr(sender_module, "MEASURE_SECONDS", 0)
+        with desk.gauge._turn:
+            desk.gauge.measure(connection)
+        assert gauges() == (5, 60)
+        desk.gauge.measure(connection)
+        assert gauges() == (4, 70)
+        monkeypatch.setattr(sender_module, "MOST_COUNTED", 3)
+        desk.gauge.measure(connection)
+        assert gauges() == (3, 70)
 
 
 # --- What is not sent at all ------------------------------------------------------------------------------------------
@@ -367,8 +464,8 @@ def test_what_was_sent_while_the_database_went_away_is_noted_when_it_is_back(
     owner = told_once(desk)
     with psycopg.connect(desk.dsn, autocommit=True) as connection:
 
-        def send_and_cut(message: EmailMessage) -> None:
-            deliver(message)
+        def send_and_cut(message: EmailMessage, within: float) -> None:
+            deliver(message, within)
             connection.close()
 
         deliver = sender._server.send
@@ -386,8 +483,8 @@ def test_a_sender_that_is_stopped_gives_back_what_it_has_not_sent(desk: Notifier
     tell(desk, *(customer() for _ in range(10)))
     deliver = sender._server.send
 
-    def send_and_stop(message: EmailMessage) -> None:
-        deliver(message)
+    def send_and_stop(message: EmailMessage, within: float) -> None:
+        deliver(message, within)
         stop.set()
 
     sender._server.send = send_and_stop  # type: ignore[method-assign]
@@ -470,7 +567,7 @@ def test_the_dialogue_is_protected_and_the_sender_logs_in(authority: trustme.CA,
         message = EmailMessage()
         message["From"], message["To"] = "support@nibble.example", "kim@people.example"
         server.connect()
-        server.send(message)
+        server.send(message, 10)
         server.hang_up()
         assert len(catcher.mails) == 1
         with pytest.raises(MailServerDown, match="535"):
@@ -494,7 +591,7 @@ def test_a_mail_that_can_not_be_written_is_refused_and_ends_no_sender(
     message = EmailMessage()
     message["From"] = message["To"] = "kim@people.example"
     with pytest.raises(MailRefused):
-        server.send(message)
+        server.send(message, 10)
     server.hang_up()
 
 
@@ -505,6 +602,46 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(MailServerDown, match="TimeoutError"):
             MailServer(MailServerSettings(LOOPBACK, silent.getsockname()[1])).connect()
         assert time.monotonic() - began < 5
+
+
+def test_a_server_that_is_late_at_each_step_gets_no_more_time_than_a_mail_has(
+    catcher: MailCatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_recipient = catcher.handle_RCPT
+
+    async def greet_sender_late(_server: SMTP, _session: object, envelope: Envelope, address: str, _: object) -> str:
+        await asyncio.sleep(0.4)
+        envelope.mail_from = address
+        return "250 OK"
+
+    async def take_recipient_late(*step: Any) -> str:  # noqa: ANN401
+        await asyncio.sleep(0.4)
+        return await take_recipient(*step)
+
+    server = MailServer(MailServerSettings(LOOPBACK, catcher.port))
+    message = EmailMessage()
+    message["From"], message["To"] = "support@nibble.example", "kim@people.example"
+    with monkeypatch.context() as late:
+        late.setattr(catcher, "handle_MAIL", greet_sender_late, raising=False)
+        late.setattr(catcher, "handle_RCPT", take_recipient_late)
+        server.connect()
+        began = time.monotonic()
+        with pytest.raises(MailServerDown, match="TimeoutError"):
+            server.send(message, 0.6)
+        assert time.monotonic() - began < 0.8
+    assert catcher.mails == []
+    server.connect()
+    server.send(message, 10)
+    server.hang_up()
+    assert len(catcher.mails) == 1
+
+
+def test_a_mail_has_three_quarters_of_a_lease(desk: NotifierDesk, sender: Sender) -> None:
+    given: list[float] = []
+    sender._server.send = lambda message, within: given.append(within)  # type: ignore[method-assign]
+    told_once(desk)
+    desk.send(sender)
+    assert given == [45]
 
 
 def test_pauses_grow_from_the_first_to_the_longest_and_no_further() -> None:

@@ -10,8 +10,9 @@ from uuid import UUID
 import psycopg
 import pytest
 from nibble.support.v1.ticket_event_pb2 import TicketEvent
+from prometheus_client import REGISTRY
 
-from server.domain.callers import Caller
+from server.domain.callers import Caller, Role
 from server.domain.tickets import Priority, Status
 from server.notification.intake import IntakeSettings
 from tests.integration.notifier_desk import NotifierDesk
@@ -24,6 +25,11 @@ from tests.unit.ticket_story import TicketStory, agent, customer, supervisor
 def desk(dsn: str) -> NotifierDesk:
     """The intake on an empty database."""
     return NotifierDesk(dsn)
+
+
+def counted() -> float:
+    """How many new tickets were told, by the metric."""
+    return REGISTRY.get_sample_value("nibble_notifications_total", {"type": "ticket_created"}) or 0.0
 
 
 def types_of(rows: Sequence[Row]) -> list[str]:
@@ -115,7 +121,9 @@ def test_what_happened_long_ago_is_told_to_nobody(desk: NotifierDesk) -> None:
 def test_staff_are_known_from_what_they_do_and_not_from_what_they_are_given(desk: NotifierDesk) -> None:
     boss, worker, given = supervisor(), agent(), agent()
     desk.take_in(desk.open_ticket(customer()).assign(boss, given).comment(worker).events)
+    before = counted()
     desk.take_in(desk.open_ticket(customer()).events)
+    assert counted() == before + 2
     assert [types_of(desk.told(person)) for person in (boss, worker)] == [["ticket_created"]] * 2
     assert desk.told(given) == []
     assert desk.recipient(boss)["role"] == "support_supervisor"
@@ -165,6 +173,53 @@ def test_being_seen_costs_a_write_once_an_hour(desk: NotifierDesk) -> None:
         seen.append(desk.recipient(worker)["last_seen_at"])
         desk.pass_by(25 * 60)
     assert seen[0] == seen[1] == seen[2] < seen[3]
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+def test_who_acts_in_another_role_is_told_as_staff_no_more(desk: NotifierDesk, *, in_one_batch: bool) -> None:
+    worker, demoted = agent(), agent()
+    desk.staff(worker, demoted)
+    desk.pass_by(60)
+    now_a_customer = Caller(demoted.id, Role.CUSTOMER)
+    acted, after = desk.open_ticket(now_a_customer), desk.open_ticket(customer())
+    for events in [[*acted.events, *after.events]] if in_one_batch else [acted.events, after.events]:
+        desk.take_in(events)
+    assert [row["ticket_id"] for row in desk.told(worker)] == [acted.id, after.id]
+    assert desk.told(demoted) == []
+    row = desk.recipient(demoted)
+    assert (row["role"], row["last_seen_at"]) == (None, desk.clock.now)
+
+
+def test_what_is_older_than_the_last_sighting_makes_nobody_staff_nor_anybody_else(desk: NotifierDesk) -> None:
+    demoted, promoted = agent(), agent()
+    before = desk.open_ticket(customer()).comment(demoted).events, desk.open_ticket(Caller(promoted.id, Role.CUSTOMER))
+    desk.pass_by(3600)
+    desk.staff(demoted)
+    desk.take_in(desk.open_ticket(customer()).comment(promoted).events)
+    desk.pass_by(60)
+    desk.take_in(desk.open_ticket(Caller(demoted.id, Role.CUSTOMER)).events)
+    beside, after = desk.open_ticket(customer()), desk.open_ticket(customer())
+    desk.take_in([*before[0], *before[1].events, *beside.events])
+    assert (desk.recipient(demoted)["role"], desk.recipient(promoted)["role"]) == (None, "support_agent")
+    desk.take_in(after.events)
+    assert {beside.id, after.id} <= {row["ticket_id"] for row in desk.told(promoted)}
+    assert {beside.id, after.id}.isdisjoint(row["ticket_id"] for row in desk.told(demoted))
+
+
+def test_who_was_no_staff_meanwhile_is_back_at_once(desk: NotifierDesk) -> None:
+    worker = agent()
+    stories = [desk.open_ticket(customer()) for _ in range(4)]
+    for story, person in zip(stories, (worker, Caller(worker.id, Role.DRIVER), worker, customer()), strict=True):
+        story.now = desk.clock.now
+        desk.take_in(story.comment(person).events)
+        desk.pass_by(1)
+    assert [row["ticket_id"] for row in desk.told(worker)] == [stories[1].id, stories[3].id]
+
+
+def test_those_who_never_were_staff_get_no_row_by_acting(desk: NotifierDesk) -> None:
+    owner = customer()
+    desk.take_in(desk.open_ticket(owner).comment(owner).events)
+    assert desk.rows(b"SELECT * FROM notification_service.recipients") == []
 
 
 # --- Mutes ------------------------------------------------------------------------------------------------------------
@@ -342,9 +397,11 @@ def test_consumers_at_once_never_wait_for_each_other_in_a_circle(desk: NotifierD
 def test_a_batch_that_is_rolled_back_leaves_nothing(desk: NotifierDesk) -> None:
     worker = agent()
     desk.staff(worker)
+    before = counted()
     with psycopg.connect(desk.dsn) as connection:
         desk.intake.apply(connection, desk.open_ticket(customer()).events)
         connection.rollback()
+    assert counted() == before
     assert desk.told(worker) == desk.emails(worker) == []
     assert desk.recipient(worker)["last_number"] == 0
 

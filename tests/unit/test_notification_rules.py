@@ -15,7 +15,7 @@ from server.domain.tickets import Priority, Status
 from server.notification import rules
 from server.notification.intake import event_of
 from server.notification.rules import Audience, Event, Mutes
-from server.notification.words import Channel, Type
+from server.notification.words import Channel, Rank, Type
 from tests.unit.ticket_story import TicketStory, agent, customer, supervisor
 from tests.unit.vocabulary import NOW, a_caller
 
@@ -139,8 +139,8 @@ def test_whoever_is_told_is_concerned_and_did_not_do_it(story: TicketStory, staf
 def test_staff_are_known_from_what_they_do_and_nobody_by_being_assigned_a_ticket(story: TicketStory) -> None:
     for event in events_of(story):
         seen = rules.sighting(event)
-        assert (seen is not None) is (event.actor_role in STAFF)
-        assert seen in (None, (event.actor_id, event.actor_role, event.occurred_at))
+        assert (seen.user_id, seen.at) == (event.actor_id, event.occurred_at)
+        assert seen.role is (event.actor_role if event.actor_role in STAFF else None)
 
 
 @given(st.sampled_from(Type), st.sets(st.sampled_from(Channel)), st.sets(st.sampled_from(Type)))
@@ -152,8 +152,9 @@ def test_what_is_muted_does_not_come_and_the_rest_does(type_: Type, channels: se
 @pytest.mark.parametrize("priority", Priority)
 def test_staff_get_at_once_what_presses_and_owners_everything(priority: Priority) -> None:
     (event,) = events_of(a_story(priority=priority))
-    assert rules.at_once(event, OWNER.id)
-    assert rules.at_once(event, WORKER.id) is (priority in (Priority.HIGH, Priority.URGENT))
+    assert rules.rank(event, OWNER.id) is Rank.SINGLE
+    presses = priority in (Priority.HIGH, Priority.URGENT)
+    assert rules.rank(event, WORKER.id) is (Rank.PRESSING if presses else Rank.DIGEST)
 
 
 def test_news_are_news_until_they_are_too_old() -> None:

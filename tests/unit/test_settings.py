@@ -143,6 +143,7 @@ NUMBERS = {
     "SMTP_PORT": ["0", "smtp"],
     "SENDER_THREADS": ["0", "33", "two"],
     "DIGEST_WINDOW_SECONDS": ["0", "nan", "x"],
+    "EMAIL_LEASE_SECONDS": ["0", "4.9", "nan", "x"],
     "NOTIFY_WITHIN_SECONDS": ["0", "inf", "7d"],
 }
 WORDS = {

@@ -34,7 +34,7 @@ class NotificationServiceStub:
     `nibble.support.v1.TicketService`.
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
-    supervisor is told of new tickets from then on.
+    supervisor is told of new tickets from then on, until they call or act in another role, or were not seen for a month.
 
     Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
@@ -85,7 +85,7 @@ class NotificationServiceServicer:
     `nibble.support.v1.TicketService`.
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
-    supervisor is told of new tickets from then on.
+    supervisor is told of new tickets from then on, until they call or act in another role, or were not seen for a month.
 
     Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
@@ -210,7 +210,7 @@ class NotificationService:
     `nibble.support.v1.TicketService`.
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
-    supervisor is told of new tickets from then on.
+    supervisor is told of new tickets from then on, until they call or act in another role, or were not seen for a month.
 
     Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """

@@ -35,7 +35,7 @@ class NotificationServiceStub:
     `nibble.support.v1.TicketService`.
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
-    supervisor is told of new tickets from then on.
+    supervisor is told of new tickets from then on, until they call or act in another role, or were not seen for a month.
 
     Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
@@ -101,7 +101,7 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     `nibble.support.v1.TicketService`.
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
-    supervisor is told of new tickets from then on.
+    supervisor is told of new tickets from then on, until they call or act in another role, or were not seen for a month.
 
     Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """
@@ -163,7 +163,7 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
     `nibble.support.v1.TicketService`.
 
     Support staff are known to this service from what they do: whoever calls it, or works on a ticket, as an agent or a
-    supervisor is told of new tickets from then on.
+    supervisor is told of new tickets from then on, until they call or act in another role, or were not seen for a month.
 
     Notifications are kept for half a year. What was told a moment ago may take a second to arrive here.
     """

@@ -75,6 +75,7 @@ _STATEMENTS = (
         state text NOT NULL DEFAULT 'waiting' CONSTRAINT emails_state_known
             CHECK (state IN ('waiting', 'sent', 'dead', 'dropped')),
         is_open boolean NOT NULL,
+        rank smallint NOT NULL CONSTRAINT emails_rank_known CHECK (rank BETWEEN 0 AND 2),
         due_at timestamptz NOT NULL,
         next_attempt_at timestamptz NOT NULL,
         lease_until timestamptz,
@@ -86,7 +87,7 @@ _STATEMENTS = (
     )
     """,
     """
-    CREATE INDEX emails_waiting ON notification_service.emails (next_attempt_at) WHERE state = 'waiting'
+    CREATE INDEX emails_waiting ON notification_service.emails (rank, next_attempt_at) WHERE state = 'waiting'
     """,
     """
     CREATE INDEX emails_dead ON notification_service.emails (id) WHERE state = 'dead'
