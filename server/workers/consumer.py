@@ -5,9 +5,9 @@ what its handler writes are one transaction. Kafka's offsets are committed after
 two gets its last events again, finds them in the table and drops them.
 
 - Trouble, a database or Kafka that does not answer as it should, is waited out, for ever: nothing is skipped.
-- Poison, a record that is no event or that the handler fails on, becomes a dead letter, and the others go on: those
-  that follow it in the same ticket too. A handler must put up with a gap in a ticket's sequence, and with the missing
-  event's arrival after later ones, when the dead letter is redriven.
+- Poison, a record that can't be read, is no event or that the handler fails on, becomes a dead letter, and the others
+  go on: those that follow it in the same ticket too. A handler must put up with a gap in a ticket's sequence, and with
+  the missing event's arrival after later ones, when the dead letter is redriven.
 - More poison than the limit allows ends the consumer.
 """
 
@@ -25,6 +25,7 @@ import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     CommitFailedError,
+    CorruptRecordError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -61,6 +62,7 @@ OUTCOMES = ("applied", "duplicate", "passed_over", "dead")
 CONTRADICTION = "another event had the same event_id, or the same sequence of the ticket"
 
 NO_KAFKA = "Kafka does not answer"
+NO_RECORDS = "records of a partition are damaged where Kafka keeps them, and can't be read"
 NO_DATABASE = "the events can't be applied now"
 NO_DEAD_LETTERS = "Kafka takes no dead letters"
 NO_OFFSETS = "Kafka takes no offsets"
@@ -154,6 +156,9 @@ class _Troubles:
             self._pauses[what] = min(self._pauses[what] * 2, LONGEST_PAUSE)
         return self._pauses[what]
 
+    def has(self, what: str) -> bool:
+        return what in self._present
+
     def end(self, what: str) -> None:
         if self._present.pop(what, None) is not None:
             _log.info("the trouble is over", trouble=what)
@@ -205,6 +210,8 @@ class Consumer:
                 try:
                     with self._subscription() as kafka:
                         self._consume(kafka)
+                except CorruptRecordError as error:
+                    self._wait_out(NO_RECORDS, error)
                 except KafkaError as error:
                     self._wait_out(NO_KAFKA, error)
         except TooManyDeadLetters as error:
@@ -395,11 +402,15 @@ class Consumer:
             return
         self._lag_measured = now
         ends = {partition: kafka.highwater(partition) for partition in self._assigned}
+        if self._troubles.has(NO_RECORDS) and (not ends or None in ends.values()):
+            # The damaged partition is not known yet, and may have all the lag.
+            return
         # Where the end is known something was fetched, so that the position is known too, without asking Kafka.
         lag = sum(end - (kafka.position(each, timeout_ms=0) or 0) for each, end in ends.items() if end is not None)
         telemetry.CONSUMER_LAG_EVENTS.set(lag)
         if not lag:
             self._oldest = None
+            self._troubles.end(NO_RECORDS)
 
     def _lag_seconds(self) -> float:
         oldest = self._oldest

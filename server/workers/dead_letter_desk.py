@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import CommitFailedError, KafkaError, KafkaTimeoutError, RebalanceInProgressError
 
-from server.workers.dead_letters import header_text, original_headers
+from server.workers.dead_letters import UNREAD, header_text, original_headers
 from server.workers.event_reading import Record
 from server.workers.kafka_clients import REQUEST_SECONDS, new_consumer, new_producer
 
@@ -24,7 +24,8 @@ ASSIGNMENT_SECONDS = 15.0
 POLL_SECONDS = 0.5
 
 Say = Callable[[str], None]
-Deal = Callable[[Record], None]
+Deal = Callable[[Record], bool]
+"""False where there was nothing to do."""
 
 
 class DeskError(Exception):
@@ -71,22 +72,28 @@ class Desk:
         Each consumer of the topic gets them, and drops what it has applied before. One that fails again is a new dead
         letter, behind those that are pending now. Where this ends between Kafka's acknowledgement and the note of it,
         the next command sends that one once more.
+
+        One whose record could not be read holds nothing to send: it is told, not counted, and pending no more, for it
+        would keep all behind it from being redriven.
         """
         with closing(new_producer(self._settings.bootstrap_servers, GROUP)) as producer:
 
-            def send(record: Record) -> None:
+            def send(record: Record) -> bool:
                 topic = header_text(record.headers, "dlq_topic")
                 if topic != self._settings.topic:
                     raise DeskError(f"the dead letter at offset {record.offset} came from no topic that is redriven")
+                if any(name == UNREAD for name, _ in record.headers):
+                    return False
                 headers = original_headers(record.headers)
                 sent = producer.send(topic, record.value, record.key, headers)
                 sent.get(timeout=REQUEST_SECONDS + 1)
+                return True
 
             return self._deal(send, count, "redriven")
 
     def discard(self, count: int | None = None) -> int:
         """Let go of the oldest `count` pending dead letters, or all. Kafka keeps them as long as its retention says."""
-        return self._deal(lambda _: None, count, "discarded")
+        return self._deal(lambda _: True, count, "discarded")
 
     def _deal(self, deal: Deal, count: int | None, done: str) -> int:
         dealt = 0
@@ -94,10 +101,10 @@ class Desk:
             with self._consumer() as kafka:
                 self._join(kafka)
                 for record in self._pending(kafka, count):
-                    deal(record)
+                    is_done = deal(record)
                     kafka.commit({self._partition: OffsetAndMetadata(record.offset + 1, "", -1)})
-                    dealt += 1
-                    self._say(f"{done} {_line(record)}")
+                    dealt += is_done
+                    self._say(f"{done if is_done else 'nothing to send for'} {_line(record)}")
         except (CommitFailedError, RebalanceInProgressError) as error:
             raise DeskError(f"another dead-letters command took over; {_counted(dealt, done)} here") from error
         except DeskError as error:

@@ -1,7 +1,8 @@
 """Dead letters: records that a consumer could not use, put aside in a topic of their own with the reason.
 
-A dead letter keeps its record's key, value and headers, and has six headers more, which say what happened. It is
-redriven or discarded by `python -m server dead-letters` (`dead_letter_desk`).
+A dead letter keeps its record's key, value and headers, and has six headers more, which say what happened. Where
+Kafka's client could not read the record there is nothing to keep, and `dlq_unread` is a seventh. It is redriven or
+discarded by `python -m server dead-letters` (`dead_letter_desk`).
 """
 
 from collections import deque
@@ -17,10 +18,13 @@ from server import telemetry
 from server.domain.validation import is_uuid
 from server.workers.event_reading import Record
 from server.workers.kafka_clients import REQUEST_SECONDS, new_producer
+from server.workers.unread_records import NotRead
 
 WINDOW = timedelta(seconds=60)
 LONGEST_REASON = 500
 OWN_HEADERS = "dlq_"
+UNREAD = "dlq_unread"
+"""The offsets of what could not be read: a dead letter with this header holds nothing of it."""
 CLOSE_SECONDS = 2.0
 
 _log = structlog.stdlib.get_logger("nibble.dead_letters")
@@ -97,7 +101,7 @@ class DeadLetters:
         self._limit.note(self._clock())
         telemetry.EVENTS_CONSUMED.labels("dead").inc()
         record = poison.record
-        place = {"partition": record.partition, "offset": record.offset}
+        place = {"partition": record.partition, "offset": _offset(record)}
         _log.error("dead letter", reason=poison.for_log, **place, **_ids(record.headers))
 
     def close(self) -> None:
@@ -119,13 +123,16 @@ class DeadLetters:
             "dlq_reason": printable(poison.reason, LONGEST_REASON),
             "dlq_topic": record.topic,
             "dlq_partition": str(record.partition),
-            "dlq_offset": str(record.offset),
+            "dlq_offset": str(_offset(record)),
             "dlq_consumer": self._settings.consumer,
             "dlq_time": self._clock().isoformat(),
         }
+        if isinstance(record.value, NotRead):
+            said[UNREAD] = record.value.offsets
         headers = [*original_headers(record.headers), *((name, text.encode()) for name, text in said.items())]
-        # The client sends no record that has neither.
-        return record.key, b"" if record.key is record.value is None else record.value, headers
+        # The client sends no record that has neither, and no value that isn't bytes itself.
+        is_empty = record.key is record.value is None or isinstance(record.value, NotRead)
+        return record.key, b"" if is_empty else record.value, headers
 
 
 def original_headers(headers: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
@@ -143,6 +150,11 @@ def header_text(headers: Sequence[tuple[str, bytes | None]], name: str, longest:
     """A header as text that may be shown; a hyphen where there is none."""
     found = [value for header, value in headers if header == name and value]
     return printable(found[-1].decode(errors="replace"), longest) if found else "-"
+
+
+def _offset(record: Record) -> int:
+    """Of the first, where it stands for several that could not be read."""
+    return record.value.first if isinstance(record.value, NotRead) else record.offset
 
 
 def _ids(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from nibble.support.v1.ticket_event_pb2 import TicketEvent
 
 from server.domain.validation import is_uuid
+from server.workers.unread_records import NotRead
 
 _TYPES = {value.name: value.number for value in TicketEvent.Type.DESCRIPTOR.values}
 _FIELD_OF_ERROR = re.compile(r"Failed to parse (\w+) field")
@@ -51,6 +52,8 @@ def read_event(record: Record) -> TicketEvent | None:
 
 
 def _content(record: Record) -> dict[str, Any]:
+    if isinstance(record.value, NotRead):
+        raise Unreadable(record.value.why)
     if record.value is None:
         raise Unreadable("the record has no value")
     try:

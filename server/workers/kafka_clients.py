@@ -6,6 +6,8 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.net.compat import KafkaNetClient
 
+from server.workers.unread_records import forgive_unread_records
+
 BOOTSTRAP_SECONDS = 3
 REQUEST_SECONDS = 10
 # A dead letter is its event with more headers; both must fit.
@@ -15,9 +17,12 @@ LARGEST_RECORD = 2 * 1024 * 1024
 def new_consumer(bootstrap_servers: str, **config: Any) -> KafkaConsumer:  # noqa: ANN401 - the client's own settings
     """A consumer of `bootstrap_servers` (host:port, comma-separated) that commits by hand and reads from the beginning.
 
+    A record that can't be read has a `NotRead` as its value.
+
     Raises:
         KafkaError: no broker answers.
     """
+    forgive_unread_records()
     settings = {
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
