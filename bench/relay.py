@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import psycopg
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -20,7 +22,8 @@ from devstack.ports import Ports
 from devstack.stack import Stack
 from server.workers.topics import TICKET_EVENTS
 
-SECONDS = 15.0
+SECONDS = 12.0
+WARM_UP_SECONDS = 3.0
 CALLERS = 32
 BACKLOG = 20_000
 TARGET_SECONDS = 0.2
@@ -30,8 +33,9 @@ PARTS = {"postgres", "kafka", "migrate", "api", "relay"}
 COMMITS = """
     SELECT e.id::text, extract(epoch FROM pg_xact_commit_timestamp(t.xmin))::float8
     FROM admin_service.ticket_events e JOIN admin_service.support_tickets t ON t.id = e.ticket_id
-    WHERE e.event_type = 'ticket_created'
+    WHERE e.event_type = 'ticket_created' AND e.occurred_at >= %s
 """
+NOW = "SELECT clock_timestamp()"
 UNSENT = "SELECT count(*) FROM admin_service.ticket_events WHERE published_at IS NULL"
 # Five events of each ticket.
 FILL = """
@@ -62,21 +66,58 @@ SPAN = """
 
 
 def bench_relay() -> bool:
-    """Print the figures; False where events take longer to Kafka than they should."""
+    """Print the figures; False where events take longer to Kafka than they should.
+
+    Measured twice: with all processes and their callers on all cores, where what is measured waits for its turn as much
+    as for its work; and with the API and its callers on one core, which they saturate, and all others on the rest. The
+    second is what the target is held against: no deployment lets a saturated API take the relay's processor.
+    """
     with TemporaryDirectory(prefix="nibble-") as folder, Stack(Path(folder), Ports.free(), parts=PARTS) as stack:
         _note_times(stack)
-        create_seconds = _saturate(stack)
-        _until_sent(stack)
-        delays = _delays(stack)
+        _saturate(stack, WARM_UP_SECONDS)
+        _measure(stack, "all on the same cores")
+        _keep_apart(stack)
+        p99 = _measure(stack, "the API and its callers on a core of their own")
         rate = _work_off_a_backlog(stack)
-    in_time = _at(delays, 0.99) < TARGET_SECONDS
-    print(
-        f"relay: {len(create_seconds) / SECONDS:.0f} creates/s by {CALLERS} callers (median "
-        f"{_at(create_seconds, 0.5) * 1000:.0f} ms); commit to Kafka p50 {_at(delays, 0.5) * 1000:.0f} ms, p99 "
-        f"{_at(delays, 0.99) * 1000:.0f} ms (target {TARGET_SECONDS * 1000:.0f} ms: {'met' if in_time else 'MISSED'})"
-    )
+    in_time = p99 < TARGET_SECONDS
+    print(f"relay: target {TARGET_SECONDS * 1000:.0f} ms for p99, the API apart: {'met' if in_time else 'MISSED'}")
     print(f"relay: a backlog of {BACKLOG} events is worked off at {rate:.0f} events/s")
     return in_time
+
+
+def _measure(stack: Stack, how: str) -> float:
+    """Saturate the API, print what came of it, and return the 99th percentile from commit to Kafka in seconds."""
+    ((begin,),) = _query(stack, NOW)
+    seconds = _saturate(stack, SECONDS)
+    _until_sent(stack)
+    delays = _delays(stack, begin)
+    print(
+        f"relay: {how}: {len(seconds) / SECONDS:.0f} creates/s by {CALLERS} callers (median "
+        f"{_at(seconds, 0.5) * 1000:.0f} ms); commit to Kafka p50 {_at(delays, 0.5) * 1000:.0f} ms, p99 "
+        f"{_at(delays, 0.99) * 1000:.0f} ms"
+    )
+    return _at(delays, 0.99)
+
+
+def _keep_apart(stack: Stack) -> None:
+    """Give the API and what this process starts from now on one core, and all others the rest."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        return
+    _pin([os.getpid(), *_processes(stack, "api")], {first})
+    for name in ("postgres", "kafka", "relay"):
+        _pin(_processes(stack, name), set(others))
+
+
+def _processes(stack: Stack, name: str) -> list[int]:
+    main = psutil.Process(stack.part(name).pid)
+    return [process.pid for process in (main, *main.children(recursive=True))]
+
+
+def _pin(pids: Sequence[int], cores: set[int]) -> None:
+    """Every thread: one that runs already does not follow its process."""
+    for thread in (thread for pid in pids for thread in psutil.Process(pid).threads()):
+        os.sched_setaffinity(thread.id, cores)
 
 
 def _note_times(stack: Stack) -> None:
@@ -90,9 +131,9 @@ def _note_times(stack: Stack) -> None:
         stack.part(name).restart()
 
 
-def _delays(stack: Stack) -> list[float]:
-    """Seconds from each commit to the moment at which Kafka appended the event, shortest first."""
-    committed = dict(_query(stack, COMMITS))
+def _delays(stack: Stack, begin: datetime) -> list[float]:
+    """Seconds from each commit since `begin` to the moment at which Kafka appended the event, shortest first."""
+    committed = dict(_query(stack, COMMITS, begin))
     appended: dict[str, float] = {}
     consumer = KafkaConsumer(bootstrap_servers=stack.kafka_bootstrap, auto_offset_reset="earliest", group_id=None)
     with closing(consumer):
@@ -103,9 +144,9 @@ def _delays(stack: Stack) -> list[float]:
     return sorted(appended[event] - moment for event, moment in committed.items())
 
 
-def _saturate(stack: Stack) -> list[float]:
-    """How long each of the creates took, shortest first."""
-    arguments = [stack.grpc_target, stack.mint_token("service"), str(SECONDS), str(CALLERS)]
+def _saturate(stack: Stack, length: float) -> list[float]:
+    """How long each of the creates took that were made in so many seconds, shortest first."""
+    arguments = [stack.grpc_target, stack.mint_token("service"), str(length), str(CALLERS)]
     done = subprocess.run(
         [sys.executable, "-m", "bench.creates", *arguments],
         env={**os.environ, **stack.service_env()},
@@ -134,9 +175,9 @@ def _until_sent(stack: Stack) -> None:
         time.sleep(0.1)
 
 
-def _query(stack: Stack, statement: str) -> list[tuple[Any, ...]]:
+def _query(stack: Stack, statement: str, *values: object) -> list[tuple[Any, ...]]:
     with psycopg.connect(stack.dsn, autocommit=True) as connection:
-        return connection.execute(statement.encode()).fetchall()
+        return connection.execute(statement.encode(), values or None).fetchall()
 
 
 def _at(ordered: Sequence[float], share: float) -> float:
