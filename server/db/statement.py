@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from psycopg import Connection, RawCursor
 from sqlalchemy import DateTime, Text, Uuid, bindparam
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -53,3 +54,13 @@ def text(name: str) -> BindParameter[Any]:
 def moment(name: str) -> BindParameter[Any]:
     """A time with its zone."""
     return param(name, _MOMENT)
+
+
+def fetch(connection: Connection[Any], statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+    """The rows of a statement, for those who wait for PostgreSQL in a thread; an API has `Database`.
+
+    One at a time: amid a pipeline PostgreSQL would wait for a frozen client without end.
+    """
+    cursor = RawCursor(connection)
+    cursor.execute(statement.sql, statement.bind(values), prepare=True, binary=True)
+    return cursor.fetchall()

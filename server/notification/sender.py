@@ -23,7 +23,7 @@ from psycopg import Connection, RawCursor
 
 from server import telemetry
 from server.db.database import with_liveliness, worker_session
-from server.db.statement import Statement
+from server.db.statement import Statement, fetch
 from server.errors import UserServiceUnavailable
 from server.notification import statements
 from server.notification.emails import MOST_LISTED, Composer, Letter, Told, Unaddressable
@@ -149,7 +149,7 @@ class QueueGauge:
         try:
             self._measured = time.monotonic()
             values = {"now": self._clock(), "most": MOST_COUNTED, "looked_at": LOOKED_AT}
-            ((count, oldest),) = _rows(connection, statements.MEASURE_EMAILS, values)
+            ((count, oldest),) = fetch(connection, statements.MEASURE_EMAILS, values)
             telemetry.EMAILS_WAITING.set(count)
             telemetry.OLDEST_DUE_EMAIL_SECONDS.set((self._clock() - oldest).total_seconds() if oldest else 0)
         finally:
@@ -241,7 +241,7 @@ class Sender:
     def _claim(self, connection: Connection[Any]) -> list[Claimed]:
         now = self._clock()
         values = {"now": now, "until": now + self._settings.lease, "limit": BATCH, "share": SHARE}
-        return [Claimed._make(row) for row in _rows(connection, statements.CLAIM_EMAILS, values)]
+        return [Claimed._make(row) for row in fetch(connection, statements.CLAIM_EMAILS, values)]
 
     def _letters(self, connection: Connection[Any], claimed: Sequence[Claimed]) -> dict[UUID, Letter | str] | None:
         """What to send for each e-mail, or why nothing; None, with all of them put off, where nobody can be looked up.
@@ -259,7 +259,7 @@ class Sender:
 
     def _told(self, connection: Connection[Any], email_ids: Sequence[UUID]) -> dict[UUID, tuple[int, list[Told]]]:
         values = {"email_ids": email_ids, "limit": MOST_LISTED}
-        rows = _rows(connection, statements.LIST_TOLD_BY_EMAILS, values)
+        rows = fetch(connection, statements.LIST_TOLD_BY_EMAILS, values)
         by_email = {email_id: list(group) for email_id, group in groupby(rows, key=lambda row: row[0])}
         return {email_id: (group[0][1], [_told(row) for row in group]) for email_id, group in by_email.items()}
 
@@ -332,7 +332,7 @@ class Sender:
             return email
         held = email._replace(lease_until=now + self._settings.lease)
         values = {"email_id": email.id, "lease_until": email.lease_until, "until": held.lease_until}
-        return held if _rows(connection, statements.EXTEND_LEASE, values) else None
+        return held if fetch(connection, statements.EXTEND_LEASE, values) else None
 
     def _sent(self, email: Claimed) -> Outcome:
         self._outages = 0
@@ -374,12 +374,6 @@ class Sender:
             outcome = self._not_noted[0]
             RawCursor(connection).execute(outcome.statement.sql, outcome.statement.bind(outcome.values), prepare=True)
             del self._not_noted[0]
-
-
-def _rows(connection: Connection[Any], statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-    cursor = RawCursor(connection)
-    cursor.execute(statement.sql, statement.bind(values), prepare=True, binary=True)
-    return cursor.fetchall()
 
 
 def _letter(email: Claimed, told: tuple[int, list[Told]] | None, people: Mapping[UUID, Person]) -> Letter | str:

@@ -28,10 +28,11 @@ from psycopg import Connection
 
 from server import telemetry
 from server.db import statements
+from server.db.statement import fetch
 from server.db.tables import SHARDS
 from server.workers.lines import Lines, Outbound
 from server.workers.sender import DELIVERY_TIMEOUT, Sender, sender
-from server.workers.session import fetch, session
+from server.workers.session import session
 from server.workers.shards import Shards
 
 _log = structlog.stdlib.get_logger("nibble.relay")

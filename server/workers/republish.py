@@ -17,10 +17,9 @@ from psycopg import RawCursor, RawServerCursor
 
 from server.db import statements
 from server.db.database import with_liveliness
-from server.db.statement import Statement
+from server.db.statement import Statement, fetch
 from server.workers.lines import Lines, Outbound
 from server.workers.sender import DELIVERY_TIMEOUT, Sender, sender
-from server.workers.session import fetch
 
 ROWS_AT_ONCE = 500
 

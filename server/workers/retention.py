@@ -15,7 +15,8 @@ import structlog
 from psycopg import Connection
 
 from server.db import statements
-from server.workers.session import fetch, session
+from server.db.statement import fetch
+from server.workers.session import session
 
 _log = structlog.stdlib.get_logger("nibble.retention")
 

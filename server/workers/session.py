@@ -1,6 +1,6 @@
 """A relay's session with PostgreSQL: it ends when its relay does, however that ends."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,7 +8,6 @@ import psycopg
 from psycopg import Connection, RawCursor
 
 from server.db.database import with_liveliness
-from server.db.statement import Statement
 
 # PostgreSQL ends the session, and with it the hold of the shards, of a relay that says nothing for so long: one that
 # is frozen. At work it speaks ten times a second; it is silent while it looks for Kafka, or closes a producer.
@@ -36,12 +35,3 @@ def session(dsn: str, name: str) -> Iterator[Connection[Any]]:
         with_liveliness(dsn), autocommit=True, cursor_factory=RawCursor, options=SESSION, application_name=name
     ) as connection:
         yield connection
-
-
-def fetch(connection: Connection[Any], statement: Statement, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-    """The rows of a statement.
-
-    One at a time: amid a pipeline PostgreSQL would wait for a frozen client without end.
-    """
-    cursor = connection.cursor(binary=True)
-    return cursor.execute(statement.sql, statement.bind(values), prepare=True).fetchall()
