@@ -8,7 +8,7 @@
 --   body:  { subject: { type: string }, priority: { enum: [low, high] } }   the body is one flat JSON object
 --   query: { status: { enum: [open], repeated: true }, page_size: { type: integer } }
 -- What is repeated is an array in a body, and a parameter that may come again in a query.
--- Types are string, integer (32 bits), boolean, and in a query ascii (what texts there may hold) and timestamp. A test compares the contexts with the protos.
+-- Types are string, integer (32 bits), boolean, timestamp, and in a query ascii (what texts there may hold). A test compares the contexts with the protos.
 --
 -- A refusal is a 400 whose message names every bad field. The violations also go into the dynamic metadata, from where
 -- envoy.yaml puts them into the answer's google.rpc.BadRequest.
@@ -254,10 +254,18 @@ after_value = function(text, position, depth)
   return position + #word
 end
 
+-- By its shape (RFC 3339); that there is no 31st of June is left to the transcoder.
+local function is_timestamp(text)
+  local rest = string.match(text, "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d(.*)$") or ""
+  local zone = string.gsub(rest, "^%.%d+", "")
+  return zone == "Z" or find(zone, "^[+-]%d%d:%d%d$") ~= nil
+end
+
 local function json_fits(rule, text, start, stop)
   local first = byte(text, start)
   if rule.enum then return first == 0x22 and contains(rule.enum, decoded(text, start, stop)) end
   if rule.type == "string" then return first == 0x22 end
+  if rule.type == "timestamp" then return first == 0x22 and is_timestamp(decoded(text, start, stop)) end
   if rule.type == "boolean" then return first == 0x74 or first == 0x66 end
   return is_int32(sub(text, start, math.min(stop - 1, start + 12)))
 end
@@ -323,13 +331,6 @@ end
 
 local function unescaped(text)
   return (string.gsub(text, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
-end
-
--- By its shape (RFC 3339); that there is no 31st of June is left to the transcoder.
-local function is_timestamp(text)
-  local rest = string.match(text, "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d(.*)$") or ""
-  local zone = string.gsub(rest, "^%.%d+", "")
-  return zone == "Z" or find(zone, "^[+-]%d%d:%d%d$") ~= nil
 end
 
 local function query_fits(rule, text)

@@ -40,6 +40,90 @@ _COMMENT: Node = {
     "created_at": "2026-11-24T17:09:30.500Z",
     "author_role": "customer",
 }
+_FLAGGED: Node = {**_ASSIGNED, "flagged_at": "2026-11-24T18:10:02.117Z"}
+_CARD: Node = {"field": "description", "kind": "card_number", "start": 11, "length": 16}
+_MASKED: Node = {
+    **_ASSIGNED,
+    "description": "My card is ************1111, charge it again.",
+    "sensitive_findings": [_CARD],
+}
+_REVEALED: Node = {**_MASKED, "description": "My card is 4111111111111111, charge it again."}
+_REVEALED_COMMENT: Node = {
+    **_COMMENT,
+    "comment": "The PIN of the gate is 4711.",
+    "sensitive_findings": [{"field": "comment", "kind": "pin", "start": 23, "length": 4}],
+}
+_RATED: Node = {
+    "ticket_id": _TICKET_ID,
+    "rating": 5,
+    "remark": "Quick and kind.",
+    "resolved_by": _AGENT,
+    "rated_at": "2026-11-24T17:40:00Z",
+    "updated_at": "2026-11-24T17:40:00Z",
+    "changeable_until": "2026-12-01T17:40:00Z",
+}
+_ORDER: Node = {
+    "id": "7e57d004-2b97-4e7a-b45f-5387367791cd",
+    "customer_id": _OWNER,
+    "restaurant_id": "4e57a04a-2b97-4e7a-b45f-5387367791cd",
+    "driver_id": "d41be400-2b97-4e7a-b45f-5387367791cd",
+    "status": "delivered",
+    "placed_at": "2026-11-24T16:12:00Z",
+    "items": [{"name": "Soup of the day", "quantity": 1, "price": {"currency": "EUR", "minor_units": 650}}],
+    "total": {"currency": "EUR", "minor_units": 650},
+    "history": [
+        {"status": "placed", "at": "2026-11-24T16:12:00Z"},
+        {"status": "delivered", "at": "2026-11-24T16:58:00Z"},
+    ],
+    "payment": {
+        "method": "card",
+        "state": "captured",
+        "amount": {"currency": "EUR", "minor_units": 650},
+        "card_last_four": "1111",
+    },
+    "delivery": {
+        "recipient": "C. Offee",
+        "address_lines": ["1 Bean Street", "10115 Berlin"],
+        "delivered_at": "2026-11-24T16:58:00Z",
+    },
+}
+_ORDER_NOW: Node = {
+    "ticket_id": _TICKET_ID,
+    "state": "current",
+    "order_id": "7e57d004-2b97-4e7a-b45f-5387367791cd",
+    "fetched_at": _TAKEN,
+    "age_seconds": 0,
+    "order": _ORDER,
+    "owner_takes_part": True,
+}
+_REQUESTER: Node = {
+    "ticket_id": _TICKET_ID,
+    "user_id": _OWNER,
+    "state": "known",
+    "name": "C. Offee",
+    "email": "c.offee@nibble.example",
+}
+_ON_THE_ROSTER: Node = {
+    "id": _AGENT,
+    "display_name": "Ada L.",
+    "role": "support_agent",
+    "tier": 1,
+    "capacity": 20,
+    "active": True,
+    "availability": "available",
+    "availability_since": "2026-11-24T08:00:00Z",
+    "open_tickets": 1,
+    "created_at": "2026-11-02T08:00:00Z",
+    "updated_at": "2026-11-24T08:00:00Z",
+}
+_AWAY: Node = {
+    **_ON_THE_ROSTER,
+    "availability": "away",
+    "away_until": "2026-11-30T08:00:00Z",
+    "availability_since": "2026-11-24T17:00:00Z",
+    "updated_at": "2026-11-24T17:00:00Z",
+}
+_OTHER_AGENT = "a9e47001-90aa-4d11-b7c2-1e2f3a4b5c6d"
 _PAGE: Node = {"tickets": [_ASSIGNED], "next_page_token": "kzR2ZDXJt0qv0YfXw1lq3Q"}
 _LAST_PAGE: Node = {"tickets": [_RESOLVED], "next_page_token": ""}
 _CREATED: Node = {
@@ -134,6 +218,27 @@ REQUESTS: dict[str, dict[str, Node]] = {
         "a public comment": {"comment": "I have been waiting for an hour."},
         "an internal note, by staff": {"comment": "The driver's phone is off.", "is_internal": True},
     },
+    "RevealTicket": {"what was masked": {}},
+    "RevealComment": {"what was masked": {}},
+    "RateTicket": {
+        "content": {"rating": 5, "remark": "Quick and kind."},
+        "not content, without a word": {"rating": 2},
+    },
+    "SetAgent": {
+        "somebody new": {"display_name": "Ada L."},
+        "somebody who can bear more": {"display_name": "Ada L.", "tier": 2, "capacity": 40},
+        "somebody who has left": {"display_name": "Ada L.", "active": False},
+    },
+    "SetAgentAvailability": {
+        "back at work": {"availability": "available"},
+        "away over the week-end": {"availability": "away", "away_until": "2099-11-30T08:00:00Z"},
+    },
+    "ReassignTickets": {
+        "all of one staff member, to whoever has room": {"from_agent": _AGENT},
+        "one, to somebody": {"ticket_ids": [_TICKET_ID], "assigned_to": _OTHER_AGENT},
+    },
+    "ErasePersonalData": {"all of it": {}},
+    "ExportPersonalData": {"the first page": {}, "pages of a hundred records": {"page_size": 100}},
     "MarkNotificationsRead": {
         "one that was looked at": {"notification_ids": [_NOTIFICATION["id"]]},
         "all up to the newest on the screen": {"up_to_id": _NOTIFICATION["id"]},
@@ -149,12 +254,58 @@ ANSWERS: dict[str, dict[str, Node]] = {
     "ListTickets": {"a page": _PAGE, "the last page": _LAST_PAGE},
     "ListMyTickets": {"a page": _PAGE, "the last page": _LAST_PAGE},
     "ListAssignedTickets": {"a page": _PAGE, "the last page": _LAST_PAGE},
-    "GetTicket": {"a ticket": _ASSIGNED},
+    "GetTicket": {"a ticket": _ASSIGNED, "a ticket in which something was masked": _MASKED},
     "UpdateTicketStatus": {"the ticket, resolved": _RESOLVED},
     "AssignTicket": {"the ticket, assigned": _ASSIGNED},
     "ListTicketHistory": {"the last page": {"entries": [_CREATED, _TAKEN_UP], "next_page_token": ""}},
     "AddComment": {"the new comment": _COMMENT},
     "ListComments": {"the last page": {"comments": [_COMMENT], "next_page_token": ""}},
+    "GetTicketOrder": {
+        "the order": _ORDER_NOW,
+        "not known so far": {
+            "ticket_id": _TICKET_ID,
+            "state": "pending",
+            "order_id": "7e57d004-2b97-4e7a-b45f-5387367791cd",
+        },
+    },
+    "GetTicketRequester": {"the owner": _REQUESTER},
+    "RevealTicket": {"the ticket as it was written": _REVEALED},
+    "RateTicket": {"the feedback": _RATED},
+    "GetTicketFeedback": {"the feedback": _RATED},
+    "ListUnattendedTickets": {"the last page": {"tickets": [_FLAGGED], "next_page_token": ""}},
+    "RevealComment": {"the comment as it was written": _REVEALED_COMMENT},
+    "SetAgent": {"the entry": _ON_THE_ROSTER},
+    "GetAgent": {"the entry": _ON_THE_ROSTER},
+    "ListAgents": {"the last page": {"agents": [_ON_THE_ROSTER], "next_page_token": ""}},
+    "SetAgentAvailability": {"somebody away": _AWAY},
+    "ReassignTickets": {
+        "one was moved": {
+            "results": [{"ticket_id": _TICKET_ID, "assigned_to": _OTHER_AGENT, "reassigned": True}],
+            "more": False,
+        },
+        "one could not be moved": {
+            "results": [
+                {
+                    "ticket_id": _TICKET_ID,
+                    "reassigned": False,
+                    "reason": "NO_AGENT_AVAILABLE",
+                    "message": "nobody who is available has capacity to spare",
+                }
+            ],
+            "more": False,
+        },
+    },
+    "ErasePersonalData": {"done": {"finished": True, "erased_tickets": 1}},
+    "ExportPersonalData": {
+        "the last page": {
+            "records": [
+                {"ticket": _RESOLVED, "feedback": _RATED, "order": _ORDER_NOW},
+                {"comment": _COMMENT},
+                {"history_entry": _CREATED},
+            ],
+            "next_page_token": "",
+        }
+    },
     "ListNotifications": {
         "the last page": {"notifications": [_NOTIFICATION], "unread_count": 1, "next_page_token": ""}
     },

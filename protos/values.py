@@ -58,7 +58,21 @@ VALUES: dict[str, Node] = {
     "user_id": _uuid("c0ffee00-6c1d-4f0e-9d7b-2f1a5e8b3c46"),
     "assigned_to": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
     "previous_assignee": _uuid("a9e47001-90aa-4d11-b7c2-1e2f3a4b5c6d"),
+    "ticket_ids": _uuid(),
+    "from_agent": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
+    "resolved_by": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
+    "customer_id": _uuid("c0ffee00-6c1d-4f0e-9d7b-2f1a5e8b3c46"),
+    "restaurant_id": _uuid("4e57a04a-2b97-4e7a-b45f-5387367791cd"),
+    "driver_id": _uuid("d41be400-2b97-4e7a-b45f-5387367791cd"),
     "priority": {"default": "medium"},
+    "remark": _text(2_000, "Quick and kind."),
+    "display_name": _text(200, "Ada L."),
+    "rating": {"minimum": 1, "maximum": 5, "examples": [5]},
+    "tier": {"minimum": 1, "maximum": 5, "default": 1, "examples": [1]},
+    "capacity": {"minimum": 0, "maximum": 1_000, "default": 20, "examples": [20]},
+    "active": {"default": True},
+    "with_inactive": {"default": False},
+    "only_flagged": {"default": False},
     "is_internal": {"default": False},
     "unassigned": {"default": False},
     "unread_only": {"default": False},
@@ -71,11 +85,14 @@ VALUES: dict[str, Node] = {
     "expected_version": {"minimum": 1, "examples": [1]},
     "version": {"minimum": 1, "examples": [1]},
     "sequence": {"minimum": 1, "examples": [1]},
+    "start": {"minimum": 0, "examples": [12]},
+    "length": {"minimum": 1, "examples": [16]},
 }
 
 # How many values a repeated field takes; what VALUES has under its name is about each of them.
 ARRAYS: dict[str, Node] = {
     "notification_ids": {"maxItems": 100},
+    "ticket_ids": {"maxItems": 100},
 }
 
 SCALARS: dict[int, Node] = {
@@ -96,7 +113,16 @@ TOGETHER: dict[str, Node] = {
     "UpdateTicketStatusRequest": {
         "dependentSchemas": {"resolution_notes": {"properties": {"status": {"const": "resolved"}}}}
     },
+    "SetAgentAvailabilityRequest": {
+        "dependentSchemas": {"away_until": {"properties": {"availability": {"const": "away"}}}}
+    },
     # An empty array is none, to protobuf.
+    "ReassignTicketsRequest": {
+        "oneOf": [
+            {"required": ["ticket_ids"], "properties": {"ticket_ids": {"minItems": 1}, "from_agent": False}},
+            {"required": ["from_agent"], "properties": {"ticket_ids": {"maxItems": 0}}},
+        ]
+    },
     "MarkNotificationsReadRequest": {
         "oneOf": [
             {

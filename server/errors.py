@@ -132,6 +132,62 @@ class TicketNotFound(ServiceError):
     template = "there is no ticket {ticket_id}"
 
 
+class CommentNotFound(ServiceError):
+    """No such comment on the ticket."""
+
+    code, reason = Code.NOT_FOUND, "COMMENT_NOT_FOUND"
+    template = "there is no comment {comment_id} on the ticket"
+
+
+class FeedbackNotFound(ServiceError):
+    """The ticket was not rated."""
+
+    code, reason = Code.NOT_FOUND, "FEEDBACK_NOT_FOUND"
+    template = "the ticket {ticket_id} was not rated"
+
+
+class TicketNotRatable(ServiceError):
+    """Only a resolved or closed ticket can be rated."""
+
+    code, reason = Code.FAILED_PRECONDITION, "TICKET_NOT_RATABLE"
+    template = "a ticket that is {status} can't be rated"
+
+
+class FeedbackFinal(ServiceError):
+    """The rating was given too long ago to be changed."""
+
+    code, reason = Code.FAILED_PRECONDITION, "FEEDBACK_FINAL"
+    template = "the rating could be changed until {changeable_until}"
+
+
+class AgentNotFound(ServiceError):
+    """Nobody with this id is on the roster."""
+
+    code, reason = Code.NOT_FOUND, "AGENT_NOT_FOUND"
+    template = "there is nobody with the id {agent_id} on the roster"
+
+
+class AgentAtCapacity(ServiceError):
+    """The assignee has as many open and in-progress tickets as they can bear."""
+
+    code, reason = Code.FAILED_PRECONDITION, "AGENT_AT_CAPACITY"
+    template = "{assigned_to} has as many tickets as the roster says that they can bear"
+
+
+class AgentNotActive(ServiceError):
+    """The assignee does not work here any more."""
+
+    code, reason = Code.FAILED_PRECONDITION, "AGENT_NOT_ACTIVE"
+    template = "{assigned_to} does not work here any more, as the roster says"
+
+
+class NoAgentAvailable(ServiceError):
+    """Nobody on the roster is available and has capacity to spare."""
+
+    code, reason = Code.FAILED_PRECONDITION, "NO_AGENT_AVAILABLE"
+    template = "nobody who is available has capacity to spare"
+
+
 class IllegalTransition(ServiceError):
     """The state machine has no way from the present status to the one asked for."""
 

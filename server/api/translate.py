@@ -4,10 +4,17 @@ from collections.abc import Collection
 from uuid import UUID
 
 from google.protobuf import timestamp_pb2
-from nibble.support.v1 import actor_pb2, comment_pb2, history_pb2, ticket_event_pb2, ticket_pb2
+from nibble.support.v1 import (
+    actor_pb2,
+    comment_pb2,
+    history_pb2,
+    sensitive_finding_pb2,
+    ticket_event_pb2,
+    ticket_pb2,
+)
 
 from server.domain.events import HistoryEntry
-from server.domain.tickets import Comment, Ticket
+from server.domain.tickets import Comment, Findings, Ticket
 
 STATUS = dict(ticket_pb2.Ticket.Status.items())
 PRIORITY = dict(ticket_pb2.Ticket.Priority.items())
@@ -67,6 +74,8 @@ def ticket_message(ticket: Ticket) -> ticket_pb2.Ticket:
         created_at=ticket.created_at,  # type: ignore[arg-type]
         updated_at=ticket.updated_at,  # type: ignore[arg-type]
         version=ticket.version,
+        flagged_at=ticket.flagged_at,  # type: ignore[arg-type]
+        sensitive_findings=_findings(ticket.findings),
     )
 
 
@@ -80,7 +89,14 @@ def comment_message(comment: Comment) -> comment_pb2.TicketComment:
         is_internal=comment.is_internal,
         created_at=comment.created_at,  # type: ignore[arg-type]
         author_role=ROLE[comment.author_role],
+        sensitive_findings=_findings(comment.findings),
     )
+
+
+def _findings(findings: Findings) -> list[sensitive_finding_pb2.SensitiveFinding] | None:
+    if findings is None:
+        return None
+    return [sensitive_finding_pb2.SensitiveFinding(**found) for found in findings]
 
 
 def history_message(entry: HistoryEntry) -> history_pb2.HistoryEntry:
@@ -101,6 +117,7 @@ def history_message(entry: HistoryEntry) -> history_pb2.HistoryEntry:
         comment_id=_optional(entry.comment_id),
         author_role=None if entry.author_role is None else ROLE[entry.author_role],
         has_resolution_notes=entry.has_resolution_notes,
+        rating=entry.rating,
     )
     if entry.from_status is not None:
         setattr(message, "from", STATUS[entry.from_status])  # `from` can't be written as an attribute

@@ -13,7 +13,14 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from server import telemetry
 from server.db.statement import Statement
-from server.errors import DeadlineExceeded, DependencyUnavailable, Overloaded
+from server.errors import (
+    AgentAtCapacity,
+    AgentNotActive,
+    DeadlineExceeded,
+    DependencyUnavailable,
+    Overloaded,
+    ServiceError,
+)
 
 R = TypeVar("R")
 
@@ -48,6 +55,13 @@ class StatementFailed(Exception):
     def __init__(self, error: psycopg.Error) -> None:
         named = [error.sqlstate, error.diag.message_primary, error.diag.constraint_name]
         super().__init__(" ".join([type(error).__name__, *(text for text in named if text)]))
+
+
+REFUSED_BY: dict[str, type[ServiceError]] = {
+    "agents_within_capacity": AgentAtCapacity,
+    "agents_active": AgentNotActive,
+}
+"""The constraints that callers can run into, by name; their DETAIL is the assignee's id."""
 
 
 class PoolLimits(NamedTuple):
@@ -92,6 +106,7 @@ class Database:
         Overloaded: no connection came free in time, or the queue for one is full, while all of them work.
         DependencyUnavailable: PostgreSQL can't be reached.
         DeadlineExceeded: PostgreSQL stopped the statement at the statement timeout.
+        AgentAtCapacity, AgentNotActive: what a constraint refused; see REFUSED_BY.
         StatementFailed: anything else that PostgreSQL refused.
     """
 
@@ -171,7 +186,7 @@ class Database:
             self._drop_dead_connections()
             raise DependencyUnavailable from error
         except psycopg.Error as error:
-            raise StatementFailed(error) from None
+            raise _refusal(error) or StatementFailed(error) from None
 
     def _drop_dead_connections(self) -> None:
         """Test the idle connections in the background: after a restart of PostgreSQL each would cost one more call."""
@@ -184,6 +199,12 @@ class Database:
         """The first row of the result through `make`, or None where there is none."""
         rows = await self.fetch_all(statement, values, make)
         return rows[0] if rows else None
+
+
+def _refusal(error: psycopg.Error) -> ServiceError | None:
+    """What a caller is told where a constraint says no; None where that is no caller's doing."""
+    refused = REFUSED_BY.get(error.diag.constraint_name or "")
+    return refused(assigned_to=error.diag.message_detail) if refused else None
 
 
 def _cancellations() -> int:

@@ -30,6 +30,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -38,14 +39,14 @@ from sqlalchemy.sql.selectable import CTE, LateralFromClause, Select, TableValue
 from sqlalchemy.types import TypeEngine
 
 from server.db.statement import Statement, compiled, moment, param, text, uuid
-from server.db.tables import SHARD, comments, events, idempotency_keys, tickets
+from server.db.tables import SHARD, comments, events, idempotency_keys, ticket_orders, tickets
 from server.domain.events import HistoryEntry
 from server.domain.tickets import Comment, Status, Ticket
 
 TICKET_COLUMNS = [tickets.c[name] for name in Ticket._fields]
 COMMENT_COLUMNS = [comments.c[name] for name in Comment._fields]
-# A snapshot in an event carries neither of the two long texts.
-_SNAPSHOT_FIELDS = [name for name in Ticket._fields if name not in ("description", "resolution_notes")]
+# A snapshot in an event carries neither of the two long texts, nor what was found in texts.
+_SNAPSHOT_FIELDS = [name for name in Ticket._fields if name not in ("description", "resolution_notes", "findings")]
 
 
 # --- Events, selected from the ticket's row as a statement left it ---------------------------------------------------
@@ -61,6 +62,8 @@ _DRAFTS: dict[str, type[TypeEngine[Any]]] = {
     "has_resolution_notes": Boolean,
     "comment_id": Uuid,
     "author_role": Text,
+    "rating": Integer,
+    "erased_user_id": Uuid,
 }
 
 
@@ -160,21 +163,38 @@ def _create_ticket(*, keyed: bool) -> Statement:
         "version": literal_column("1"),
         "event_count": literal_column("1"),
         "history_count": literal_column("1"),
+        "unattended_since": moment("now"),
+        "findings": param("findings", JSONB),
     }
     rows = select(*values.values())
     if keyed:
         rows = rows.select_from(_claim_key("ticket_id", None))
     created = insert(tickets).from_select(list(values), rows).returning(*tickets.c).cte("created")
-    return _returning_ticket(created)
+    return _returning_ticket(created, _await_order(created))
 
 
-def _returning_ticket(ticket: CTE) -> Statement:
+def _await_order(created: CTE) -> CTE:
+    """A row for what the Order Service will tell, where the ticket is about an order."""
+    values = {
+        "ticket_id": created.c.id,
+        "order_id": created.c.order_id,
+        "state": literal_column("'pending'"),
+        "next_try_at": created.c.created_at,
+        "attempts": literal_column("0"),
+    }
+    rows = select(*values.values()).where(created.c.order_id.is_not(None))
+    return insert(ticket_orders).from_select(list(values), rows).cte("awaited")
+
+
+def _returning_ticket(ticket: CTE, *others: CTE) -> Statement:
     fields = select(*(ticket.c[name] for name in Ticket._fields))
-    return compiled(fields.add_cte(_record_events(ticket, _NOT_INTERNAL)))
+    return compiled(fields.add_cte(_record_events(ticket, _NOT_INTERNAL), *others))
 
 
 def _update_ticket(events_added: ColumnElement[int]) -> ReturningUpdate[Any]:
     total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
+    attended = param("attended", Boolean)
+    resolved: ColumnElement[bool] = text("new_status") == literal_column(f"'{Status.RESOLVED}'", Text)
     return (
         update(tickets)
         .where(tickets.c.id == uuid("ticket_id"))
@@ -187,6 +207,9 @@ def _update_ticket(events_added: ColumnElement[int]) -> ReturningUpdate[Any]:
             version=param("new_version", Integer),
             event_count=tickets.c.event_count + events_added,
             history_count=tickets.c.history_count + total,
+            unattended_since=case((attended, moment("now")), else_=tickets.c.unattended_since),
+            flagged_at=case((attended, null()), else_=tickets.c.flagged_at),
+            quiet_since=case((resolved, moment("now")), else_=null()),
         )
         .returning(*tickets.c)
     )
@@ -223,6 +246,7 @@ def _add_comment(*, keyed: bool) -> Statement:
         "is_internal": is_internal,
         "created_at": moment("now"),
         "author_role": text("actor_role"),
+        "findings": param("findings", JSONB),
     }
     added = (
         insert(comments).from_select(list(values), select(*values.values())).returning(*COMMENT_COLUMNS).cte("added")

@@ -66,6 +66,13 @@ tickets = Table(
     # what makes both sequences gapless and in commit order.
     Column("event_count", Integer, nullable=False),
     Column("history_count", Integer, nullable=False),
+    # Since when nobody of the staff has done anything with it, and when it was flagged for that.
+    Column("unattended_since", Moment, nullable=False),
+    Column("flagged_at", Moment),
+    # While it is resolved: since when nobody has said anything. Null otherwise, so that comments on other tickets move
+    # nothing that is in an index.
+    Column("quiet_since", Moment),
+    Column("findings", JSONB),
     PrimaryKeyConstraint("id", name="support_tickets_pkey"),
     CheckConstraint(_one_of("status", Status), name="support_tickets_status_known"),
     CheckConstraint(_one_of("priority", Priority), name="support_tickets_priority_known"),
@@ -94,6 +101,26 @@ Index(
     tickets.c.id,
     postgresql_where=text("assigned_to IS NOT NULL"),
 )
+Index(
+    "support_tickets_unattended",
+    tickets.c.triage_rank,
+    tickets.c.unattended_since,
+    tickets.c.id,
+    postgresql_where=text("status IN ('open', 'in_progress') AND flagged_at IS NULL"),
+)
+Index(
+    "support_tickets_flagged",
+    tickets.c.triage_rank,
+    tickets.c.created_at,
+    tickets.c.id,
+    postgresql_where=text("flagged_at IS NOT NULL"),
+)
+Index(
+    "support_tickets_quiet",
+    tickets.c.quiet_since,
+    tickets.c.id,
+    postgresql_where=text("quiet_since IS NOT NULL"),
+)
 Index("support_tickets_by_user", tickets.c.user_id, tickets.c.status, tickets.c.created_at, tickets.c.id)
 
 comments = Table(
@@ -106,6 +133,7 @@ comments = Table(
     Column("is_internal", Boolean, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("author_role", Text, nullable=False),
+    Column("findings", JSONB),
     PrimaryKeyConstraint("id", name="ticket_comments_pkey"),
     ForeignKeyConstraint(["ticket_id"], [tickets.c.id], name="ticket_comments_ticket_id_fkey"),
     CheckConstraint(_one_of("author_role", Role), name="ticket_comments_author_role_known"),
@@ -140,6 +168,9 @@ events = Table(
     Column("has_resolution_notes", Boolean),
     Column("ticket", JSONB),
     Column("published_at", Moment),
+    Column("rating", Integer),
+    # Until the event was published: whose data others are to erase as well.
+    Column("erased_user_id", Uuid),
     PrimaryKeyConstraint("id", name="ticket_events_pkey"),
     UniqueConstraint("ticket_id", "position", name="ticket_events_ticket_id_position_key"),
     ForeignKeyConstraint(["ticket_id"], [tickets.c.id], name="ticket_events_ticket_id_fkey"),
@@ -166,6 +197,7 @@ Index(
     events.c.row_no,
     postgresql_where=text("published_at IS NULL AND NOT is_internal"),
 )
+Index("ticket_events_erased_user", events.c.erased_user_id, postgresql_where=text("erased_user_id IS NOT NULL"))
 # For times long ago: the rows lie about in the order in which they occurred.
 Index(
     "ticket_events_by_time",
@@ -185,4 +217,107 @@ idempotency_keys = Table(
     Column("resource_id", Uuid, nullable=False),
     Column("created_at", Moment, nullable=False),
     PrimaryKeyConstraint("caller_id", "call", "key", name="idempotency_keys_pkey"),
+)
+Index("idempotency_keys_by_age", idempotency_keys.c.created_at)
+
+# Texts as they were written, where the tickets' and comments' own columns hold them masked. `resource_id` is a ticket's
+# or a comment's, `field` the name of its column.
+concealed_texts = Table(
+    "concealed_texts",
+    metadata,
+    Column("resource_id", Uuid, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("ticket_id", Uuid, nullable=False),
+    Column("text", Text, nullable=False),
+    PrimaryKeyConstraint("resource_id", "field", name="concealed_texts_pkey"),
+    ForeignKeyConstraint(["ticket_id"], [tickets.c.id], name="concealed_texts_ticket_id_fkey"),
+)
+Index("concealed_texts_by_ticket", concealed_texts.c.ticket_id)
+
+feedback = Table(
+    "ticket_feedback",
+    metadata,
+    Column("ticket_id", Uuid, nullable=False),
+    Column("rating", Integer, nullable=False),
+    Column("remark", Text),
+    Column("resolved_by", Uuid),
+    Column("rated_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("findings", JSONB),
+    PrimaryKeyConstraint("ticket_id", name="ticket_feedback_pkey"),
+    ForeignKeyConstraint(["ticket_id"], [tickets.c.id], name="ticket_feedback_ticket_id_fkey"),
+    CheckConstraint("rating BETWEEN 1 AND 5", name="ticket_feedback_rating_range"),
+)
+
+# What the Order Service told of the order of a ticket; a row per ticket that has one, from its creation on.
+# `next_try_at` is also the lease of whoever is asking just now.
+ticket_orders = Table(
+    "ticket_orders",
+    metadata,
+    Column("ticket_id", Uuid, nullable=False),
+    Column("order_id", Uuid, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("snapshot", JSONB),
+    Column("fetched_at", Moment),
+    Column("next_try_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    PrimaryKeyConstraint("ticket_id", name="ticket_orders_pkey"),
+    ForeignKeyConstraint(["ticket_id"], [tickets.c.id], name="ticket_orders_ticket_id_fkey"),
+    CheckConstraint("state IN ('pending', 'known', 'unknown_order')", name="ticket_orders_state_known"),
+    CheckConstraint(
+        "(state = 'known') = (snapshot IS NOT NULL) AND (state = 'pending') = (fetched_at IS NULL)",
+        name="ticket_orders_known_whole",
+    ),
+)
+Index(
+    "ticket_orders_pending",
+    ticket_orders.c.next_try_at,
+    ticket_orders.c.ticket_id,
+    postgresql_where=text("state = 'pending'"),
+)
+
+# The roster. That nobody is assigned more than their capacity is kept by the trigger `agents_within_capacity` on the
+# tickets: it locks the agent's row, then counts.
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("tier", Integer, nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("availability", Text, nullable=False),
+    Column("away_until", Moment),
+    Column("availability_since", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    PrimaryKeyConstraint("id", name="agents_pkey"),
+    CheckConstraint("role IN ('support_agent', 'support_supervisor')", name="agents_role_of_staff"),
+    CheckConstraint("tier BETWEEN 1 AND 5", name="agents_tier_range"),
+    CheckConstraint("capacity BETWEEN 0 AND 1000", name="agents_capacity_range"),
+    CheckConstraint("availability IN ('available', 'busy', 'away')", name="agents_availability_known"),
+    CheckConstraint("away_until IS NULL OR availability = 'away'", name="agents_away_until_away"),
+)
+
+# Who asked to have whose data erased. `id` is the pseudonym that takes the place of `user_id`, which is forgotten when
+# nothing is left to erase.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("user_id", Uuid),
+    Column("requested_by", Uuid, nullable=False),
+    Column("requested_role", Text, nullable=False),
+    Column("requested_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("erased_tickets", Integer, nullable=False),
+    PrimaryKeyConstraint("id", name="erasures_pkey"),
+    UniqueConstraint("user_id", name="erasures_user_id_key"),
+)
+Index(
+    "erasures_unfinished",
+    erasures.c.requested_at,
+    erasures.c.id,
+    postgresql_where=text("finished_at IS NULL"),
 )

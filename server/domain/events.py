@@ -10,7 +10,7 @@ from server.domain.tickets import Status
 
 
 class EventType(StrEnum):
-    """The types of an event, and of a history entry."""
+    """The types of an event, and of a history entry; the last two are history only."""
 
     TICKET_CREATED = "ticket_created"
     TICKET_ASSIGNED = "ticket_assigned"
@@ -18,10 +18,15 @@ class EventType(StrEnum):
     TICKET_COMMENTED = "ticket_commented"
     TICKET_RESOLVED = "ticket_resolved"
     TICKET_CLOSED = "ticket_closed"
+    TICKET_FLAGGED = "ticket_flagged"
+    TICKET_RATED = "ticket_rated"
+    TICKET_ERASED = "ticket_erased"
+    TICKET_REVEALED = "ticket_revealed"
+    TICKET_EXPORTED = "ticket_exported"
 
 
 class Reason(StrEnum):
-    """Why a status or an assignee changed."""
+    """Why a status, an assignee or a flag changed."""
 
     BY_OWNER = "by_owner"
     BY_STAFF = "by_staff"
@@ -30,6 +35,8 @@ class Reason(StrEnum):
     COMMENT = "comment"
     SELF_ASSIGNED = "self_assigned"
     BY_SUPERVISOR = "by_supervisor"
+    UNATTENDED = "unattended"
+    ASSIGNEE_AWAY = "assignee_away"
 
 
 class EventDraft(NamedTuple):
@@ -44,10 +51,12 @@ class EventDraft(NamedTuple):
     has_resolution_notes: bool | None = None
     comment_id: UUID | None = None
     author_role: Role | None = None
+    rating: int | None = None
+    erased_user_id: UUID | None = None
 
 
 class HistoryEntry(NamedTuple):
-    """One row of `ticket_events`, without what only the relay needs. Internal notes have no sequence."""
+    """One row of `ticket_events`, without what only the relay needs. Internal entries have no sequence."""
 
     id: UUID
     ticket_id: UUID
@@ -67,6 +76,8 @@ class HistoryEntry(NamedTuple):
     comment_id: UUID | None
     author_role: str | None
     has_resolution_notes: bool | None
+    rating: int | None = None
+    erased_user_id: UUID | None = None
 
 
 def status_events(

@@ -107,3 +107,11 @@ def comment(ticket: Ticket, caller: Caller, *, is_internal: bool, reopens: bool,
     if status is Status.RESOLVED and reopens and caller.is_user and not is_internal:
         return _to_status(ticket, Status.IN_PROGRESS, None, Reason.COMMENT, now)
     return None
+
+
+def attends(ticket: Ticket, caller: Caller, change: Change | None) -> bool:
+    """Whether an act on the ticket starts its waiting for staff anew: anything by staff, a new assignee, a reopening."""
+    if change is None or caller.is_staff:
+        return caller.is_staff
+    reopened = ticket.status == Status.RESOLVED and change.status is Status.IN_PROGRESS
+    return reopened or change.assigned_to != ticket.assigned_to

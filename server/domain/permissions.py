@@ -1,6 +1,6 @@
 """Who may do what: one table of calls and roles, denied by default, and the few rules that look further.
 
-Source: contract, section 4, column "who".
+Source: contract, section 4, column "who", and the comments of the protos.
 """
 
 from uuid import UUID
@@ -8,6 +8,8 @@ from uuid import UUID
 from server.domain.callers import EVERYONE, STAFF, USERS, Caller, CallTable, Role
 from server.domain.tickets import Status, Ticket
 from server.errors import ActionNotAllowed, TicketNotFound
+
+SUPERVISORS = frozenset({Role.SUPPORT_SUPERVISOR})
 
 MAY_CALL: CallTable = {
     "TicketService.CreateTicket": EVERYONE,
@@ -18,8 +20,22 @@ MAY_CALL: CallTable = {
     "TicketService.UpdateTicketStatus": USERS | STAFF,
     "TicketService.AssignTicket": STAFF,
     "TicketService.ListTicketHistory": USERS | STAFF,
+    "TicketService.GetTicketOrder": STAFF,
+    "TicketService.GetTicketRequester": STAFF,
+    "TicketService.RevealTicket": SUPERVISORS,
+    "TicketService.RateTicket": USERS,
+    "TicketService.GetTicketFeedback": USERS | STAFF,
+    "TicketService.ListUnattendedTickets": SUPERVISORS,
     "CommentService.AddComment": USERS | STAFF,
     "CommentService.ListComments": USERS | STAFF,
+    "CommentService.RevealComment": SUPERVISORS,
+    "AgentService.SetAgent": SUPERVISORS,
+    "AgentService.GetAgent": STAFF,
+    "AgentService.ListAgents": STAFF,
+    "AgentService.SetAgentAvailability": STAFF,
+    "AgentService.ReassignTickets": SUPERVISORS,
+    "PrivacyService.ErasePersonalData": SUPERVISORS | {Role.SERVICE},
+    "PrivacyService.ExportPersonalData": SUPERVISORS | {Role.SERVICE},
 }
 
 

@@ -1,8 +1,9 @@
 """The two things support works on, in the words of the contract's sections 2 and 3."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from server.domain.callers import Role
@@ -30,6 +31,10 @@ class Priority(StrEnum):
 TRIAGE_RANK = {Priority.URGENT: 0, Priority.HIGH: 1, Priority.MEDIUM: 2, Priority.LOW: 3}
 
 
+Findings = Sequence[Mapping[str, Any]] | None
+"""What was masked in the texts of a ticket or comment, as their row has it: each with field, kind, start and length."""
+
+
 class Ticket(NamedTuple):
     """One row of `support_tickets`, its columns in this order. Times are UTC."""
 
@@ -46,6 +51,8 @@ class Ticket(NamedTuple):
     created_at: datetime
     updated_at: datetime
     version: int
+    flagged_at: datetime | None = None
+    findings: Findings = None
 
     def as_created(self) -> "Ticket":
         """The ticket as its creation answered it, which is what a retried CreateTicket gets again."""
@@ -56,6 +63,8 @@ class Ticket(NamedTuple):
             resolution_notes=None,
             updated_at=self.created_at,
             version=1,
+            flagged_at=None,
+            findings=[found for found in self.findings or () if found["field"] in ("subject", "description")] or None,
         )
 
 
@@ -69,3 +78,4 @@ class Comment(NamedTuple):
     is_internal: bool
     created_at: datetime
     author_role: Role
+    findings: Findings = None

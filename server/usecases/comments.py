@@ -72,7 +72,8 @@ async def _insert(
         "comment_id": comment_id,
         "comment": new.text,
         "is_internal": new.is_internal,
-        **ticket_values(ticket, change, now),
+        "findings": None,
+        **ticket_values(ticket, caller, change, now),
         **event_values(on, caller, _events(caller, comment_id, change), now),
     }
     if claimed is None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from server.domain import lifecycle
 from server.domain.callers import Caller
 from server.domain.events import EventDraft
 from server.domain.lifecycle import Change
@@ -23,7 +24,7 @@ def event_values(on: Collaborators, caller: Caller, drafts: Sequence[EventDraft]
     }
 
 
-def ticket_values(ticket: Ticket, change: Change | None, now: datetime) -> dict[str, object]:
+def ticket_values(ticket: Ticket, caller: Caller, change: Change | None, now: datetime) -> dict[str, object]:
     """The ticket as a write leaves it, and the version that the write rests on."""
     kept = Change(Status(ticket.status), ticket.assigned_to, ticket.resolved_at, ticket.resolution_notes, ())
     new = change or kept
@@ -36,4 +37,5 @@ def ticket_values(ticket: Ticket, change: Change | None, now: datetime) -> dict[
         "new_resolution_notes": new.resolution_notes,
         "new_updated_at": now if change else ticket.updated_at,
         "new_version": ticket.version + 1 if change else ticket.version,
+        "attended": lifecycle.attends(ticket, caller, change),
     }

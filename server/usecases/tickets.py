@@ -57,7 +57,7 @@ async def create_ticket(
 async def _insert(on: Collaborators, caller: Caller, ticket: dict[str, object], key: str | None) -> Ticket:
     now = on.clock()
     claimed = claim("CreateTicket", key, sorted(ticket.items()))
-    values = {"ticket_id": on.new_id(), **ticket, **event_values(on, caller, _CREATED, now)}
+    values = {"ticket_id": on.new_id(), **ticket, "findings": None, **event_values(on, caller, _CREATED, now)}
     if claimed is None:
         return await _written(on, statements.CREATE_TICKET, values)
 
@@ -176,7 +176,7 @@ async def _change(
         change = decide(ticket, now)
         if change is None:
             return ticket
-        values = ticket_values(ticket, change, now) | event_values(on, caller, change.events, now)
+        values = ticket_values(ticket, caller, change, now) | event_values(on, caller, change.events, now)
         return await on.db.fetch_one(statements.CHANGE_TICKET, values, Ticket._make)
 
     return await settle(attempt)

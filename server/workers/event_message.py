@@ -11,9 +11,9 @@ SOURCE = "/nibble/support"
 # What `nibble.support.v1.TicketSnapshot` has, in its order; a snapshot with more than that is no event's.
 SNAPSHOT_FIELDS = (
     "id", "user_id", "order_id", "subject", "status", "priority", "assigned_to", "resolved_at", "created_at",
-    "updated_at", "version",
+    "updated_at", "version", "flagged_at",
 )  # fmt: skip
-_TIMES = ("resolved_at", "created_at", "updated_at")
+_TIMES = ("resolved_at", "created_at", "updated_at", "flagged_at")
 
 
 class EventMessage(NamedTuple):
@@ -62,6 +62,8 @@ def _content(entry: HistoryEntry, ticket: Mapping[str, Any]) -> dict[str, Any]:
         "comment_id": entry.comment_id and str(entry.comment_id),
         "author_role": entry.author_role,
         "has_resolution_notes": entry.has_resolution_notes,
+        "rating": entry.rating,
+        "erased_user_id": entry.erased_user_id and str(entry.erased_user_id),
     }
     return always | _present(added)
 

@@ -31,6 +31,8 @@ CHECKOUT = Path(__file__).parents[2]
 CONFIG: Node = yaml.safe_load((CHECKOUT / "envoy.yaml").read_text())
 DESCRIPTORS = descriptor_pb2.FileDescriptorSet.FromString((CHECKOUT / "generated/nibble.binpb").read_bytes())
 TICKET_ID = "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"
+IDS = dict.fromkeys(("ticket_id", "comment_id", "agent_id", "user_id"), TICKET_ID)
+"""For the places in a path."""
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 # A failed attempt of these kinds can't have reached a worker's code.
 SAFE_FOR_WRITES = {"connect-failure", "refused-stream"}
@@ -159,7 +161,7 @@ every_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 
 @every_call
 def test_every_binding_has_a_route_that_transcodes(call: Call) -> None:
-    route = route_of(call.method, call.path.format(ticket_id=TICKET_ID), "" if call.is_read else "application/json")
+    route = route_of(call.method, call.path.format_map(IDS), "" if call.is_read else "application/json")
     assert transcodes(route)
     assert route["route"]["cluster"] == call.cluster
 
@@ -173,7 +175,7 @@ def test_every_rpc_passes_through_untouched(call: Call) -> None:
 
 @every_call
 def test_a_write_is_retried_only_where_no_worker_can_have_seen_it(call: Call) -> None:
-    rest = route_of(call.method, call.path.format(ticket_id=TICKET_ID), "" if call.is_read else "application/json")
+    rest = route_of(call.method, call.path.format_map(IDS), "" if call.is_read else "application/json")
     grpc = route_of("POST", f"/{call.service}/{call.name}", "application/grpc")
     assert retry_kinds(rest) == retry_kinds(grpc)
     assert call.is_read or retry_kinds(rest) <= SAFE_FOR_WRITES
@@ -181,7 +183,7 @@ def test_a_write_is_retried_only_where_no_worker_can_have_seen_it(call: Call) ->
 
 def both_routes(call: Call) -> tuple[Node, Node]:
     """What the routes of a call, over REST and over gRPC, do with it."""
-    rest = route_of(call.method, call.path.format(ticket_id=TICKET_ID), "" if call.is_read else "application/json")
+    rest = route_of(call.method, call.path.format_map(IDS), "" if call.is_read else "application/json")
     return rest["route"], route_of("POST", f"/{call.service}/{call.name}", "application/grpc")["route"]
 
 
@@ -210,23 +212,23 @@ def test_a_stream_ends_where_it_falls_silent_and_takes_no_place_from_calls(call:
 
 @every_call
 def test_a_wrong_method_on_a_known_path_is_405(call: Call) -> None:
-    assert refusal_of("DELETE", call.path.format(ticket_id=TICKET_ID)) == 405
+    assert refusal_of("DELETE", call.path.format_map(IDS)) == 405
     # Whoever asks: a token would change nothing.
-    route = route_of("DELETE", call.path.format(ticket_id=TICKET_ID))
+    route = route_of("DELETE", call.path.format_map(IDS))
     assert route["typed_per_filter_config"]["envoy.filters.http.jwt_authn"]["disabled"]
 
 
 def test_allow_names_the_methods_that_a_path_takes() -> None:
     for path in {call.path for call in CALLS}:
-        (header,) = route_of("DELETE", path.format(ticket_id=TICKET_ID))["response_headers_to_add"]
-        others = {call.method for call in CALLS if re.fullmatch(call.path.format(ticket_id="[^/]+"), path)}
+        (header,) = route_of("DELETE", path.format_map(IDS))["response_headers_to_add"]
+        others = {call.method for call in CALLS if re.fullmatch(re.sub(r"\{[a-z_]+\}", "[^/]+", call.path), path)}
         assert set(header["header"]["value"].split(", ")) == others
 
 
 def test_a_write_that_is_not_json_is_415() -> None:
     for call in CALLS:
         for content_type in ("", "text/plain", "application/json-patch+json", "application/json; charset=utf-16"):
-            refusal = refusal_of(call.method, call.path.format(ticket_id=TICKET_ID), content_type)
+            refusal = refusal_of(call.method, call.path.format_map(IDS), content_type)
             assert refusal == (None if call.is_read else 415)
 
 
@@ -252,7 +254,7 @@ def test_an_ordinary_query_passes(query: str) -> None:
 
 def test_a_write_takes_no_query() -> None:
     for call in CALLS:
-        path = f"{call.path.format(ticket_id=TICKET_ID)}?page_size=1"
+        path = f"{call.path.format_map(IDS)}?page_size=1"
         assert refusal_of(call.method, path, "application/json") == (None if call.is_read else 400)
 
 
@@ -315,7 +317,7 @@ def request_fields(call: Call) -> dict[str, Node]:
 
 @every_call
 def test_a_call_takes_the_fields_of_its_request_and_no_others(call: Call) -> None:
-    route = route_of(call.method, call.path.format(ticket_id=TICKET_ID), "" if call.is_read else "application/json")
+    route = route_of(call.method, call.path.format_map(IDS), "" if call.is_read else "application/json")
     strict = route["typed_per_filter_config"]["envoy.filters.http.lua"]
     assert strict["filter_context"] == {"query" if call.is_read else "body": request_fields(call)}
 

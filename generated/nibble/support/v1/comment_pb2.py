@@ -24,15 +24,16 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from nibble.support.v1 import actor_pb2 as nibble_dot_support_dot_v1_dot_actor__pb2
+from nibble.support.v1 import sensitive_finding_pb2 as nibble_dot_support_dot_v1_dot_sensitive__finding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fnibble/support/v1/comment.proto\x12\x11nibble.support.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dnibble/support/v1/actor.proto\"\xc9\x01\n\rTicketComment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tticket_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12\x13\n\x0bis_internal\x18\x05 \x01(\x08\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0b\x61uthor_role\x18\x07 \x01(\x0e\x32\x1d.nibble.support.v1.Actor.Roleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fnibble/support/v1/comment.proto\x12\x11nibble.support.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dnibble/support/v1/actor.proto\x1a)nibble/support/v1/sensitive_finding.proto\"\x8a\x02\n\rTicketComment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tticket_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12\x13\n\x0bis_internal\x18\x05 \x01(\x08\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0b\x61uthor_role\x18\x07 \x01(\x0e\x32\x1d.nibble.support.v1.Actor.Role\x12?\n\x12sensitive_findings\x18\x08 \x03(\x0b\x32#.nibble.support.v1.SensitiveFindingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nibble.support.v1.comment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TICKETCOMMENT']._serialized_start=119
-  _globals['_TICKETCOMMENT']._serialized_end=320
+  _globals['_TICKETCOMMENT']._serialized_start=162
+  _globals['_TICKETCOMMENT']._serialized_end=428
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from nibble.support.v1 import actor_pb2 as _actor_pb2
+from nibble.support.v1 import sensitive_finding_pb2 as _sensitive_finding_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -33,6 +36,7 @@ class TicketComment(_message.Message):
     IS_INTERNAL_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     AUTHOR_ROLE_FIELD_NUMBER: _builtins.int
+    SENSITIVE_FINDINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The comment's UUID, version 7, made by the service."""
     ticket_id: _builtins.str
@@ -49,6 +53,10 @@ class TicketComment(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was written, in UTC."""
 
+    @_builtins.property
+    def sensitive_findings(self) -> _containers.RepeatedCompositeFieldContainer[_sensitive_finding_pb2.SensitiveFinding]:
+        """What was found and masked in the text, in its order."""
+
     def __init__(
         self,
         *,
@@ -59,10 +67,11 @@ class TicketComment(_message.Message):
         is_internal: _builtins.bool = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         author_role: _actor_pb2.Actor.Role.ValueType = ...,
+        sensitive_findings: _abc.Iterable[_sensitive_finding_pb2.SensitiveFinding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_role", b"author_role", "comment", b"comment", "created_at", b"created_at", "id", b"id", "is_internal", b"is_internal", "ticket_id", b"ticket_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_role", b"author_role", "comment", b"comment", "created_at", b"created_at", "id", b"id", "is_internal", b"is_internal", "sensitive_findings", b"sensitive_findings", "ticket_id", b"ticket_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

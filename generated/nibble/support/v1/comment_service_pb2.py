@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from nibble.support.v1 import comment_pb2 as nibble_dot_support_dot_v1_dot_comment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'nibble/support/v1/comment_service.proto\x12\x11nibble.support.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fnibble/support/v1/comment.proto\"^\n\x11\x41\x64\x64\x43ommentRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bis_internal\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"a\n\x13ListCommentsRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"c\n\x14ListCommentsResponse\x12\x32\n\x08\x63omments\x18\x01 \x03(\x0b\x32 .nibble.support.v1.TicketComment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa8\x02\n\x0e\x43ommentService\x12\x85\x01\n\nAddComment\x12$.nibble.support.v1.AddCommentRequest\x1a .nibble.support.v1.TicketComment\"/\x82\xd3\xe4\x93\x02)\"$/api/v1/tickets/{ticket_id}/comments:\x01*\x12\x8d\x01\n\x0cListComments\x12&.nibble.support.v1.ListCommentsRequest\x1a\'.nibble.support.v1.ListCommentsResponse\",\x82\xd3\xe4\x93\x02&\x12$/api/v1/tickets/{ticket_id}/commentsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'nibble/support/v1/comment_service.proto\x12\x11nibble.support.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fnibble/support/v1/comment.proto\"^\n\x11\x41\x64\x64\x43ommentRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bis_internal\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"a\n\x13ListCommentsRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"c\n\x14ListCommentsResponse\x12\x32\n\x08\x63omments\x18\x01 \x03(\x0b\x32 .nibble.support.v1.TicketComment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x14RevealCommentRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ncomment_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x32\xca\x03\n\x0e\x43ommentService\x12\x85\x01\n\nAddComment\x12$.nibble.support.v1.AddCommentRequest\x1a .nibble.support.v1.TicketComment\"/\x82\xd3\xe4\x93\x02)\"$/api/v1/tickets/{ticket_id}/comments:\x01*\x12\x8d\x01\n\x0cListComments\x12&.nibble.support.v1.ListCommentsRequest\x1a\'.nibble.support.v1.ListCommentsResponse\",\x82\xd3\xe4\x93\x02&\x12$/api/v1/tickets/{ticket_id}/comments\x12\x9f\x01\n\rRevealComment\x12\'.nibble.support.v1.RevealCommentRequest\x1a .nibble.support.v1.TicketComment\"C\x82\xd3\xe4\x93\x02=\"8/api/v1/tickets/{ticket_id}/comments/{comment_id}/reveal:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,16 +46,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOMMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTCOMMENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCOMMENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_REVEALCOMMENTREQUEST'].fields_by_name['ticket_id']._loaded_options = None
+  _globals['_REVEALCOMMENTREQUEST'].fields_by_name['ticket_id']._serialized_options = b'\342A\001\002'
+  _globals['_REVEALCOMMENTREQUEST'].fields_by_name['comment_id']._loaded_options = None
+  _globals['_REVEALCOMMENTREQUEST'].fields_by_name['comment_id']._serialized_options = b'\342A\001\002'
   _globals['_COMMENTSERVICE'].methods_by_name['AddComment']._loaded_options = None
   _globals['_COMMENTSERVICE'].methods_by_name['AddComment']._serialized_options = b'\202\323\344\223\002)\"$/api/v1/tickets/{ticket_id}/comments:\001*'
   _globals['_COMMENTSERVICE'].methods_by_name['ListComments']._loaded_options = None
   _globals['_COMMENTSERVICE'].methods_by_name['ListComments']._serialized_options = b'\202\323\344\223\002&\022$/api/v1/tickets/{ticket_id}/comments'
+  _globals['_COMMENTSERVICE'].methods_by_name['RevealComment']._loaded_options = None
+  _globals['_COMMENTSERVICE'].methods_by_name['RevealComment']._serialized_options = b'\202\323\344\223\002=\"8/api/v1/tickets/{ticket_id}/comments/{comment_id}/reveal:\001*'
   _globals['_ADDCOMMENTREQUEST']._serialized_start=158
   _globals['_ADDCOMMENTREQUEST']._serialized_end=252
   _globals['_LISTCOMMENTSREQUEST']._serialized_start=254
   _globals['_LISTCOMMENTSREQUEST']._serialized_end=351
   _globals['_LISTCOMMENTSRESPONSE']._serialized_start=353
   _globals['_LISTCOMMENTSRESPONSE']._serialized_end=452
-  _globals['_COMMENTSERVICE']._serialized_start=455
-  _globals['_COMMENTSERVICE']._serialized_end=751
+  _globals['_REVEALCOMMENTREQUEST']._serialized_start=454
+  _globals['_REVEALCOMMENTREQUEST']._serialized_end=527
+  _globals['_COMMENTSERVICE']._serialized_start=530
+  _globals['_COMMENTSERVICE']._serialized_end=988
 # @@protoc_insertion_point(module_scope)

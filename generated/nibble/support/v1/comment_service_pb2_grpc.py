@@ -47,6 +47,11 @@ class CommentServiceStub:
                 request_serializer=nibble_dot_support_dot_v1_dot_comment__service__pb2.ListCommentsRequest.SerializeToString,
                 response_deserializer=nibble_dot_support_dot_v1_dot_comment__service__pb2.ListCommentsResponse.FromString,
                 _registered_method=True)
+        self.RevealComment = channel.unary_unary(
+                '/nibble.support.v1.CommentService/RevealComment',
+                request_serializer=nibble_dot_support_dot_v1_dot_comment__service__pb2.RevealCommentRequest.SerializeToString,
+                response_deserializer=nibble_dot_support_dot_v1_dot_comment__pb2.TicketComment.FromString,
+                _registered_method=True)
 
 
 class CommentServiceServicer:
@@ -88,6 +93,18 @@ class CommentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevealComment(self, request, context):
+        """Returns a comment as it was written, where it is masked otherwise. For supervisors. That somebody looked is written to the
+        ticket's history, also where nothing was masked.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+        id; `NOT_FOUND` for a ticket (`TICKET_NOT_FOUND`) or a comment on it (`COMMENT_NOT_FOUND`) that does not exist; `ABORTED`
+        (`CONTENTION`) when too many others were changing the ticket.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CommentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -100,6 +117,11 @@ def add_CommentServiceServicer_to_server(servicer, server):
                     servicer.ListComments,
                     request_deserializer=nibble_dot_support_dot_v1_dot_comment__service__pb2.ListCommentsRequest.FromString,
                     response_serializer=nibble_dot_support_dot_v1_dot_comment__service__pb2.ListCommentsResponse.SerializeToString,
+            ),
+            'RevealComment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevealComment,
+                    request_deserializer=nibble_dot_support_dot_v1_dot_comment__service__pb2.RevealCommentRequest.FromString,
+                    response_serializer=nibble_dot_support_dot_v1_dot_comment__pb2.TicketComment.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,6 +180,33 @@ class CommentService:
             '/nibble.support.v1.CommentService/ListComments',
             nibble_dot_support_dot_v1_dot_comment__service__pb2.ListCommentsRequest.SerializeToString,
             nibble_dot_support_dot_v1_dot_comment__service__pb2.ListCommentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevealComment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nibble.support.v1.CommentService/RevealComment',
+            nibble_dot_support_dot_v1_dot_comment__service__pb2.RevealCommentRequest.SerializeToString,
+            nibble_dot_support_dot_v1_dot_comment__pb2.TicketComment.FromString,
             options,
             channel_credentials,
             insecure,

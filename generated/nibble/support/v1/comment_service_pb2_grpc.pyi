@@ -62,6 +62,14 @@ class CommentServiceStub:
     page size or page token; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or, for users, belongs to
     somebody else.
     """
+    RevealComment: _grpc.UnaryUnaryMultiCallable[_comment_service_pb2.RevealCommentRequest, _comment_pb2.TicketComment]
+    """Returns a comment as it was written, where it is masked otherwise. For supervisors. That somebody looked is written to the
+    ticket's history, also where nothing was masked.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+    id; `NOT_FOUND` for a ticket (`TICKET_NOT_FOUND`) or a comment on it (`COMMENT_NOT_FOUND`) that does not exist; `ABORTED`
+    (`CONTENTION`) when too many others were changing the ticket.
+    """
 
 @_typing.type_check_only
 class CommentServiceAsyncStub(CommentServiceStub):
@@ -95,6 +103,14 @@ class CommentServiceAsyncStub(CommentServiceStub):
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id,
     page size or page token; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or, for users, belongs to
     somebody else.
+    """
+    RevealComment: _aio.UnaryUnaryMultiCallable[_comment_service_pb2.RevealCommentRequest, _comment_pb2.TicketComment]  # type: ignore[assignment]
+    """Returns a comment as it was written, where it is masked otherwise. For supervisors. That somebody looked is written to the
+    ticket's history, also where nothing was masked.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+    id; `NOT_FOUND` for a ticket (`TICKET_NOT_FOUND`) or a comment on it (`COMMENT_NOT_FOUND`) that does not exist; `ABORTED`
+    (`CONTENTION`) when too many others were changing the ticket.
     """
 
 class CommentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -138,6 +154,20 @@ class CommentServiceServicer(metaclass=_abc_1.ABCMeta):
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id,
         page size or page token; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or, for users, belongs to
         somebody else.
+        """
+
+    @_abc_1.abstractmethod
+    def RevealComment(
+        self,
+        request: _comment_service_pb2.RevealCommentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_comment_pb2.TicketComment, _abc.Awaitable[_comment_pb2.TicketComment]]:
+        """Returns a comment as it was written, where it is masked otherwise. For supervisors. That somebody looked is written to the
+        ticket's history, also where nothing was masked.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+        id; `NOT_FOUND` for a ticket (`TICKET_NOT_FOUND`) or a comment on it (`COMMENT_NOT_FOUND`) that does not exist; `ABORTED`
+        (`CONTENTION`) when too many others were changing the ticket.
         """
 
 def add_CommentServiceServicer_to_server(servicer: CommentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

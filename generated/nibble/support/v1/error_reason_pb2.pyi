@@ -250,6 +250,81 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": {}
         }
     """
+    COMMENT_NOT_FOUND: _ErrorReason.ValueType  # 23
+    """There is no such comment on the ticket. Code `NOT_FOUND` (HTTP 404), raised by the service.
+
+        {
+          "reason": "COMMENT_NOT_FOUND",
+          "domain": "support.nibble",
+          "metadata": {"comment_id": "0199f3a9-11d0-7e52-b1f4-c20a4d8e9f63"}
+        }
+    """
+    FEEDBACK_NOT_FOUND: _ErrorReason.ValueType  # 24
+    """The ticket was not rated. Code `NOT_FOUND` (HTTP 404), raised by the service.
+
+        {
+          "reason": "FEEDBACK_NOT_FOUND",
+          "domain": "support.nibble",
+          "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"}
+        }
+    """
+    TICKET_NOT_RATABLE: _ErrorReason.ValueType  # 25
+    """Only a `resolved` or `closed` ticket can be rated. Code `FAILED_PRECONDITION` (HTTP 400), raised by the service.
+
+        {
+          "reason": "TICKET_NOT_RATABLE",
+          "domain": "support.nibble",
+          "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07", "status": "in_progress"}
+        }
+    """
+    FEEDBACK_FINAL: _ErrorReason.ValueType  # 26
+    """The rating was given too long ago to be changed. Code `FAILED_PRECONDITION` (HTTP 400), raised by the service.
+
+        {
+          "reason": "FEEDBACK_FINAL",
+          "domain": "support.nibble",
+          "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07", "changeable_until": "2026-12-01T17:40:00Z"}
+        }
+    """
+    AGENT_NOT_FOUND: _ErrorReason.ValueType  # 27
+    """Nobody with this id is on the roster. Code `NOT_FOUND` (HTTP 404), raised by the service.
+
+        {
+          "reason": "AGENT_NOT_FOUND",
+          "domain": "support.nibble",
+          "metadata": {"agent_id": "a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"}
+        }
+    """
+    AGENT_AT_CAPACITY: _ErrorReason.ValueType  # 28
+    """The staff member has as many open and in-progress tickets as the roster says that they can bear. Code
+    `FAILED_PRECONDITION` (HTTP 400), raised by the service.
+
+        {
+          "reason": "AGENT_AT_CAPACITY",
+          "domain": "support.nibble",
+          "metadata": {"assigned_to": "a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"}
+        }
+    """
+    AGENT_NOT_ACTIVE: _ErrorReason.ValueType  # 29
+    """The staff member does not work here any more, as the roster says. Code `FAILED_PRECONDITION` (HTTP 400), raised by the
+    service.
+
+        {
+          "reason": "AGENT_NOT_ACTIVE",
+          "domain": "support.nibble",
+          "metadata": {"assigned_to": "a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"}
+        }
+    """
+    NO_AGENT_AVAILABLE: _ErrorReason.ValueType  # 30
+    """Nobody on the roster is available and has capacity to spare. Code `FAILED_PRECONDITION` (HTTP 400), raised by the
+    service.
+
+        {
+          "reason": "NO_AGENT_AVAILABLE",
+          "domain": "support.nibble",
+          "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"}
+        }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request failed: the `reason` of the `google.rpc.ErrorInfo`, of the domain `support.nibble`, that every error carries.
@@ -483,6 +558,81 @@ gateway, and by the service for streams.
       "reason": "RATE_LIMITED",
       "domain": "support.nibble",
       "metadata": {}
+    }
+"""
+COMMENT_NOT_FOUND: ErrorReason.ValueType  # 23
+"""There is no such comment on the ticket. Code `NOT_FOUND` (HTTP 404), raised by the service.
+
+    {
+      "reason": "COMMENT_NOT_FOUND",
+      "domain": "support.nibble",
+      "metadata": {"comment_id": "0199f3a9-11d0-7e52-b1f4-c20a4d8e9f63"}
+    }
+"""
+FEEDBACK_NOT_FOUND: ErrorReason.ValueType  # 24
+"""The ticket was not rated. Code `NOT_FOUND` (HTTP 404), raised by the service.
+
+    {
+      "reason": "FEEDBACK_NOT_FOUND",
+      "domain": "support.nibble",
+      "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"}
+    }
+"""
+TICKET_NOT_RATABLE: ErrorReason.ValueType  # 25
+"""Only a `resolved` or `closed` ticket can be rated. Code `FAILED_PRECONDITION` (HTTP 400), raised by the service.
+
+    {
+      "reason": "TICKET_NOT_RATABLE",
+      "domain": "support.nibble",
+      "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07", "status": "in_progress"}
+    }
+"""
+FEEDBACK_FINAL: ErrorReason.ValueType  # 26
+"""The rating was given too long ago to be changed. Code `FAILED_PRECONDITION` (HTTP 400), raised by the service.
+
+    {
+      "reason": "FEEDBACK_FINAL",
+      "domain": "support.nibble",
+      "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07", "changeable_until": "2026-12-01T17:40:00Z"}
+    }
+"""
+AGENT_NOT_FOUND: ErrorReason.ValueType  # 27
+"""Nobody with this id is on the roster. Code `NOT_FOUND` (HTTP 404), raised by the service.
+
+    {
+      "reason": "AGENT_NOT_FOUND",
+      "domain": "support.nibble",
+      "metadata": {"agent_id": "a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"}
+    }
+"""
+AGENT_AT_CAPACITY: ErrorReason.ValueType  # 28
+"""The staff member has as many open and in-progress tickets as the roster says that they can bear. Code
+`FAILED_PRECONDITION` (HTTP 400), raised by the service.
+
+    {
+      "reason": "AGENT_AT_CAPACITY",
+      "domain": "support.nibble",
+      "metadata": {"assigned_to": "a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"}
+    }
+"""
+AGENT_NOT_ACTIVE: ErrorReason.ValueType  # 29
+"""The staff member does not work here any more, as the roster says. Code `FAILED_PRECONDITION` (HTTP 400), raised by the
+service.
+
+    {
+      "reason": "AGENT_NOT_ACTIVE",
+      "domain": "support.nibble",
+      "metadata": {"assigned_to": "a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"}
+    }
+"""
+NO_AGENT_AVAILABLE: ErrorReason.ValueType  # 30
+"""Nobody on the roster is available and has capacity to spare. Code `FAILED_PRECONDITION` (HTTP 400), raised by the
+service.
+
+    {
+      "reason": "NO_AGENT_AVAILABLE",
+      "domain": "support.nibble",
+      "metadata": {"ticket_id": "0199f3a2-7c1e-7b44-9d2f-5a8c3e6b1d07"}
     }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

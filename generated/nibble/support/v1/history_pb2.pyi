@@ -23,7 +23,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class HistoryEntry(_message.Message):
     """One thing that happened to a ticket, in the words of its events; read from the very rows that become events. An internal
-    note is an entry too, though never an event: a `ticket_commented` with `is_internal` true and without `sequence`.
+    note is an entry too, though never an event: a `ticket_commented` with `is_internal` true and without `sequence`; so are
+    `ticket_revealed` and `ticket_exported`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -44,6 +45,7 @@ class HistoryEntry(_message.Message):
     COMMENT_ID_FIELD_NUMBER: _builtins.int
     AUTHOR_ROLE_FIELD_NUMBER: _builtins.int
     HAS_RESOLUTION_NOTES_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """The UUID of the entry, and of its event."""
     event_type: _ticket_event_pb2.TicketEvent.Type.ValueType
@@ -51,25 +53,27 @@ class HistoryEntry(_message.Message):
     ticket_id: _builtins.str
     """The UUID of the ticket."""
     sequence: _builtins.int
-    """The place among the ticket's events: 1, 2, 3, … without a gap. Absent for an internal note, which is no event."""
+    """The place among the ticket's events: 1, 2, 3, … without a gap. Absent for an internal entry, which is no event."""
     change_id: _builtins.str
     """The UUID that all entries of one change share."""
     is_internal: _builtins.bool
-    """Whether only staff may see the entry: true for an internal note, false for everything else."""
+    """Whether only staff may see the entry: true for an internal note, a reveal and an export, false for everything else."""
     to: _ticket_pb2.Ticket.Status.ValueType
     """The status after the change. Only in `ticket_status_changed`."""
     assigned_to: _builtins.str
-    """The UUID of the new assignee. Only in `ticket_assigned`."""
+    """The UUID of the new assignee, in `ticket_assigned`; of the assignee at the resolution, in `ticket_rated`."""
     previous_assignee: _builtins.str
     """The UUID of the assignee before. Only in `ticket_assigned`, and absent there when the ticket had none."""
     reason: _ticket_event_pb2.TicketEvent.Reason.ValueType
-    """Why. In `ticket_assigned`, `ticket_status_changed` and `ticket_closed`."""
+    """Why. In `ticket_assigned`, `ticket_status_changed`, `ticket_closed` and `ticket_flagged`."""
     comment_id: _builtins.str
-    """The UUID of the comment. Only in `ticket_commented`."""
+    """The UUID of the comment. In `ticket_commented`, and in `ticket_revealed` where a comment was revealed."""
     author_role: _actor_pb2.Actor.Role.ValueType
     """The role of the comment's author. Only in `ticket_commented`."""
     has_resolution_notes: _builtins.bool
     """Whether resolution notes were given. Only in `ticket_resolved`."""
+    rating: _builtins.int
+    """From 1, not content at all, to 5, entirely. Only in `ticket_rated`."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When it happened, in UTC, by the clock of the process that did it: the order of a ticket's changes is that of
@@ -98,10 +102,11 @@ class HistoryEntry(_message.Message):
         comment_id: _builtins.str | None = ...,
         author_role: _actor_pb2.Actor.Role.ValueType | None = ...,
         has_resolution_notes: _builtins.bool | None = ...,
+        rating: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_author_role", b"_author_role", "_comment_id", b"_comment_id", "_from", b"_from", "_has_resolution_notes", b"_has_resolution_notes", "_previous_assignee", b"_previous_assignee", "_reason", b"_reason", "_sequence", b"_sequence", "_to", b"_to", "actor", b"actor", "assigned_to", b"assigned_to", "author_role", b"author_role", "comment_id", b"comment_id", "from", b"from", "has_resolution_notes", b"has_resolution_notes", "occurred_at", b"occurred_at", "previous_assignee", b"previous_assignee", "reason", b"reason", "sequence", b"sequence", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_author_role", b"_author_role", "_comment_id", b"_comment_id", "_from", b"_from", "_has_resolution_notes", b"_has_resolution_notes", "_previous_assignee", b"_previous_assignee", "_rating", b"_rating", "_reason", b"_reason", "_sequence", b"_sequence", "_to", b"_to", "actor", b"actor", "assigned_to", b"assigned_to", "author_role", b"author_role", "comment_id", b"comment_id", "from", b"from", "has_resolution_notes", b"has_resolution_notes", "occurred_at", b"occurred_at", "previous_assignee", b"previous_assignee", "rating", b"rating", "reason", b"reason", "sequence", b"sequence", "to", b"to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_author_role", b"_author_role", "_comment_id", b"_comment_id", "_from", b"_from", "_has_resolution_notes", b"_has_resolution_notes", "_previous_assignee", b"_previous_assignee", "_reason", b"_reason", "_sequence", b"_sequence", "_to", b"_to", "actor", b"actor", "assigned_to", b"assigned_to", "author_role", b"author_role", "change_id", b"change_id", "comment_id", b"comment_id", "event_id", b"event_id", "event_type", b"event_type", "from", b"from", "has_resolution_notes", b"has_resolution_notes", "is_internal", b"is_internal", "occurred_at", b"occurred_at", "previous_assignee", b"previous_assignee", "reason", b"reason", "sequence", b"sequence", "ticket_id", b"ticket_id", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_author_role", b"_author_role", "_comment_id", b"_comment_id", "_from", b"_from", "_has_resolution_notes", b"_has_resolution_notes", "_previous_assignee", b"_previous_assignee", "_rating", b"_rating", "_reason", b"_reason", "_sequence", b"_sequence", "_to", b"_to", "actor", b"actor", "assigned_to", b"assigned_to", "author_role", b"author_role", "change_id", b"change_id", "comment_id", b"comment_id", "event_id", b"event_id", "event_type", b"event_type", "from", b"from", "has_resolution_notes", b"has_resolution_notes", "is_internal", b"is_internal", "occurred_at", b"occurred_at", "previous_assignee", b"previous_assignee", "rating", b"rating", "reason", b"reason", "sequence", b"sequence", "ticket_id", b"ticket_id", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__assigned_to: _TypeAlias = _typing.Literal["assigned_to"]  # noqa: Y015
     _WhichOneofArgType__assigned_to: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to"]  # noqa: Y015
@@ -115,6 +120,8 @@ class HistoryEntry(_message.Message):
     _WhichOneofArgType__has_resolution_notes: _TypeAlias = _typing.Literal["_has_resolution_notes", b"_has_resolution_notes"]  # noqa: Y015
     _WhichOneofReturnType__previous_assignee: _TypeAlias = _typing.Literal["previous_assignee"]  # noqa: Y015
     _WhichOneofArgType__previous_assignee: _TypeAlias = _typing.Literal["_previous_assignee", b"_previous_assignee"]  # noqa: Y015
+    _WhichOneofReturnType__rating: _TypeAlias = _typing.Literal["rating"]  # noqa: Y015
+    _WhichOneofArgType__rating: _TypeAlias = _typing.Literal["_rating", b"_rating"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__sequence: _TypeAlias = _typing.Literal["sequence"]  # noqa: Y015
@@ -133,6 +140,8 @@ class HistoryEntry(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__has_resolution_notes) -> _WhichOneofReturnType__has_resolution_notes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_assignee) -> _WhichOneofReturnType__previous_assignee | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rating) -> _WhichOneofReturnType__rating | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload

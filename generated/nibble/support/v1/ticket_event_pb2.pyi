@@ -53,6 +53,20 @@ class TicketEvent(_message.Message):
         """The status changed to `closed`; comes beside `ticket_status_changed`. Adds `reason`: `by_owner`, `by_staff` or
         `auto`.
         """
+        ticket_flagged: TicketEvent._Type.ValueType  # 7
+        """For too long nobody of the staff had done anything with the ticket. Adds `reason`."""
+        ticket_rated: TicketEvent._Type.ValueType  # 8
+        """The ticket's owner rated its resolution, or changed the rating. Adds `rating` and, where the ticket was somebody's when
+        it was resolved, `assigned_to`.
+        """
+        ticket_erased: TicketEvent._Type.ValueType  # 9
+        """The personal data of the ticket's owner was erased: `ticket` has another `user_id`, its subject is gone. Whoever keeps
+        anything about the ticket does the same. Adds `erased_user_id`.
+        """
+        ticket_revealed: TicketEvent._Type.ValueType  # 10
+        """A supervisor looked at what was masked. History only, never published; adds `comment_id` where it was in a comment."""
+        ticket_exported: TicketEvent._Type.ValueType  # 11
+        """The personal data of the ticket's owner was handed out. History only, never published."""
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper):
         """What kind of thing happened."""
@@ -73,6 +87,20 @@ class TicketEvent(_message.Message):
     """The status changed to `closed`; comes beside `ticket_status_changed`. Adds `reason`: `by_owner`, `by_staff` or
     `auto`.
     """
+    ticket_flagged: TicketEvent.Type.ValueType  # 7
+    """For too long nobody of the staff had done anything with the ticket. Adds `reason`."""
+    ticket_rated: TicketEvent.Type.ValueType  # 8
+    """The ticket's owner rated its resolution, or changed the rating. Adds `rating` and, where the ticket was somebody's when
+    it was resolved, `assigned_to`.
+    """
+    ticket_erased: TicketEvent.Type.ValueType  # 9
+    """The personal data of the ticket's owner was erased: `ticket` has another `user_id`, its subject is gone. Whoever keeps
+    anything about the ticket does the same. Adds `erased_user_id`.
+    """
+    ticket_revealed: TicketEvent.Type.ValueType  # 10
+    """A supervisor looked at what was masked. History only, never published; adds `comment_id` where it was in a comment."""
+    ticket_exported: TicketEvent.Type.ValueType  # 11
+    """The personal data of the ticket's owner was handed out. History only, never published."""
 
     class _Reason:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -96,6 +124,10 @@ class TicketEvent(_message.Message):
         """A staff member took the ticket over."""
         by_supervisor: TicketEvent._Reason.ValueType  # 7
         """A supervisor gave the ticket to somebody else."""
+        unattended: TicketEvent._Reason.ValueType  # 8
+        """The service flagged the ticket because nobody attended to it."""
+        assignee_away: TicketEvent._Reason.ValueType  # 9
+        """The service gave the ticket to somebody else because its assignee was away."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why the status or the assignee changed."""
@@ -116,6 +148,10 @@ class TicketEvent(_message.Message):
     """A staff member took the ticket over."""
     by_supervisor: TicketEvent.Reason.ValueType  # 7
     """A supervisor gave the ticket to somebody else."""
+    unattended: TicketEvent.Reason.ValueType  # 8
+    """The service flagged the ticket because nobody attended to it."""
+    assignee_away: TicketEvent.Reason.ValueType  # 9
+    """The service gave the ticket to somebody else because its assignee was away."""
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
     EVENT_TYPE_FIELD_NUMBER: _builtins.int
@@ -133,6 +169,8 @@ class TicketEvent(_message.Message):
     COMMENT_ID_FIELD_NUMBER: _builtins.int
     AUTHOR_ROLE_FIELD_NUMBER: _builtins.int
     HAS_RESOLUTION_NOTES_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    ERASED_USER_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """The event's UUID, the same in every delivery; also the header `ce_id`."""
     event_type: Global___TicketEvent.Type.ValueType
@@ -146,17 +184,21 @@ class TicketEvent(_message.Message):
     to: _ticket_pb2.Ticket.Status.ValueType
     """The status after the change. Only in `ticket_status_changed`."""
     assigned_to: _builtins.str
-    """The UUID of the new assignee. Only in `ticket_assigned`."""
+    """The UUID of the new assignee, in `ticket_assigned`; of the assignee at the resolution, in `ticket_rated`."""
     previous_assignee: _builtins.str
     """The UUID of the assignee before. Only in `ticket_assigned`, and absent there when the ticket had none."""
     reason: Global___TicketEvent.Reason.ValueType
-    """Why. In `ticket_assigned`, `ticket_status_changed` and `ticket_closed`."""
+    """Why. In `ticket_assigned`, `ticket_status_changed`, `ticket_closed` and `ticket_flagged`."""
     comment_id: _builtins.str
     """The UUID of the comment. Only in `ticket_commented`."""
     author_role: _actor_pb2.Actor.Role.ValueType
     """The role of the comment's author. Only in `ticket_commented`."""
     has_resolution_notes: _builtins.bool
     """Whether resolution notes were given. Only in `ticket_resolved`."""
+    rating: _builtins.int
+    """From 1, not content at all, to 5, entirely. Only in `ticket_rated`."""
+    erased_user_id: _builtins.str
+    """The UUID that the ticket's owner had. Only in `ticket_erased`; absent where the event is sent again later on."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When it happened, in UTC, by the clock of the process that did it: the order of a ticket's changes is that of
@@ -189,10 +231,12 @@ class TicketEvent(_message.Message):
         comment_id: _builtins.str | None = ...,
         author_role: _actor_pb2.Actor.Role.ValueType | None = ...,
         has_resolution_notes: _builtins.bool | None = ...,
+        rating: _builtins.int | None = ...,
+        erased_user_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_author_role", b"_author_role", "_comment_id", b"_comment_id", "_from", b"_from", "_has_resolution_notes", b"_has_resolution_notes", "_previous_assignee", b"_previous_assignee", "_reason", b"_reason", "_to", b"_to", "actor", b"actor", "assigned_to", b"assigned_to", "author_role", b"author_role", "comment_id", b"comment_id", "from", b"from", "has_resolution_notes", b"has_resolution_notes", "occurred_at", b"occurred_at", "previous_assignee", b"previous_assignee", "reason", b"reason", "ticket", b"ticket", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_author_role", b"_author_role", "_comment_id", b"_comment_id", "_erased_user_id", b"_erased_user_id", "_from", b"_from", "_has_resolution_notes", b"_has_resolution_notes", "_previous_assignee", b"_previous_assignee", "_rating", b"_rating", "_reason", b"_reason", "_to", b"_to", "actor", b"actor", "assigned_to", b"assigned_to", "author_role", b"author_role", "comment_id", b"comment_id", "erased_user_id", b"erased_user_id", "from", b"from", "has_resolution_notes", b"has_resolution_notes", "occurred_at", b"occurred_at", "previous_assignee", b"previous_assignee", "rating", b"rating", "reason", b"reason", "ticket", b"ticket", "to", b"to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_author_role", b"_author_role", "_comment_id", b"_comment_id", "_from", b"_from", "_has_resolution_notes", b"_has_resolution_notes", "_previous_assignee", b"_previous_assignee", "_reason", b"_reason", "_to", b"_to", "actor", b"actor", "assigned_to", b"assigned_to", "author_role", b"author_role", "change_id", b"change_id", "comment_id", b"comment_id", "event_id", b"event_id", "event_type", b"event_type", "from", b"from", "has_resolution_notes", b"has_resolution_notes", "occurred_at", b"occurred_at", "previous_assignee", b"previous_assignee", "reason", b"reason", "sequence", b"sequence", "ticket", b"ticket", "ticket_id", b"ticket_id", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_author_role", b"_author_role", "_comment_id", b"_comment_id", "_erased_user_id", b"_erased_user_id", "_from", b"_from", "_has_resolution_notes", b"_has_resolution_notes", "_previous_assignee", b"_previous_assignee", "_rating", b"_rating", "_reason", b"_reason", "_to", b"_to", "actor", b"actor", "assigned_to", b"assigned_to", "author_role", b"author_role", "change_id", b"change_id", "comment_id", b"comment_id", "erased_user_id", b"erased_user_id", "event_id", b"event_id", "event_type", b"event_type", "from", b"from", "has_resolution_notes", b"has_resolution_notes", "occurred_at", b"occurred_at", "previous_assignee", b"previous_assignee", "rating", b"rating", "reason", b"reason", "sequence", b"sequence", "ticket", b"ticket", "ticket_id", b"ticket_id", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__assigned_to: _TypeAlias = _typing.Literal["assigned_to"]  # noqa: Y015
     _WhichOneofArgType__assigned_to: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to"]  # noqa: Y015
@@ -200,12 +244,16 @@ class TicketEvent(_message.Message):
     _WhichOneofArgType__author_role: _TypeAlias = _typing.Literal["_author_role", b"_author_role"]  # noqa: Y015
     _WhichOneofReturnType__comment_id: _TypeAlias = _typing.Literal["comment_id"]  # noqa: Y015
     _WhichOneofArgType__comment_id: _TypeAlias = _typing.Literal["_comment_id", b"_comment_id"]  # noqa: Y015
+    _WhichOneofReturnType__erased_user_id: _TypeAlias = _typing.Literal["erased_user_id"]  # noqa: Y015
+    _WhichOneofArgType__erased_user_id: _TypeAlias = _typing.Literal["_erased_user_id", b"_erased_user_id"]  # noqa: Y015
     _WhichOneofReturnType__from: _TypeAlias = _typing.Literal["from"]  # noqa: Y015
     _WhichOneofArgType__from: _TypeAlias = _typing.Literal["_from", b"_from"]  # noqa: Y015
     _WhichOneofReturnType__has_resolution_notes: _TypeAlias = _typing.Literal["has_resolution_notes"]  # noqa: Y015
     _WhichOneofArgType__has_resolution_notes: _TypeAlias = _typing.Literal["_has_resolution_notes", b"_has_resolution_notes"]  # noqa: Y015
     _WhichOneofReturnType__previous_assignee: _TypeAlias = _typing.Literal["previous_assignee"]  # noqa: Y015
     _WhichOneofArgType__previous_assignee: _TypeAlias = _typing.Literal["_previous_assignee", b"_previous_assignee"]  # noqa: Y015
+    _WhichOneofReturnType__rating: _TypeAlias = _typing.Literal["rating"]  # noqa: Y015
+    _WhichOneofArgType__rating: _TypeAlias = _typing.Literal["_rating", b"_rating"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__to: _TypeAlias = _typing.Literal["to"]  # noqa: Y015
@@ -217,11 +265,15 @@ class TicketEvent(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__comment_id) -> _WhichOneofReturnType__comment_id | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__erased_user_id) -> _WhichOneofReturnType__erased_user_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__from) -> _WhichOneofReturnType__from | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__has_resolution_notes) -> _WhichOneofReturnType__has_resolution_notes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_assignee) -> _WhichOneofReturnType__previous_assignee | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rating) -> _WhichOneofReturnType__rating | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload
@@ -248,6 +300,7 @@ class TicketSnapshot(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FLAGGED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The ticket's UUID."""
     user_id: _builtins.str
@@ -255,7 +308,7 @@ class TicketSnapshot(_message.Message):
     order_id: _builtins.str
     """The UUID of the order that the ticket is about; absent when it is about none."""
     subject: _builtins.str
-    """What it is about, 1 to 200 characters (code points)."""
+    """What it is about, 1 to 200 characters (code points), masked where it held sensitive data."""
     status: _ticket_pb2.Ticket.Status.ValueType
     """Where the ticket stands."""
     priority: _ticket_pb2.Ticket.Priority.ValueType
@@ -276,6 +329,10 @@ class TicketSnapshot(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When the ticket itself last changed, in UTC."""
 
+    @_builtins.property
+    def flagged_at(self) -> _timestamp_pb2.Timestamp:
+        """When the ticket was flagged as unattended, in UTC; absent when it is not."""
+
     def __init__(
         self,
         *,
@@ -290,19 +347,24 @@ class TicketSnapshot(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        flagged_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_order_id", b"_order_id", "_resolved_at", b"_resolved_at", "assigned_to", b"assigned_to", "created_at", b"created_at", "order_id", b"order_id", "resolved_at", b"resolved_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_flagged_at", b"_flagged_at", "_order_id", b"_order_id", "_resolved_at", b"_resolved_at", "assigned_to", b"assigned_to", "created_at", b"created_at", "flagged_at", b"flagged_at", "order_id", b"order_id", "resolved_at", b"resolved_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_order_id", b"_order_id", "_resolved_at", b"_resolved_at", "assigned_to", b"assigned_to", "created_at", b"created_at", "id", b"id", "order_id", b"order_id", "priority", b"priority", "resolved_at", b"resolved_at", "status", b"status", "subject", b"subject", "updated_at", b"updated_at", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_flagged_at", b"_flagged_at", "_order_id", b"_order_id", "_resolved_at", b"_resolved_at", "assigned_to", b"assigned_to", "created_at", b"created_at", "flagged_at", b"flagged_at", "id", b"id", "order_id", b"order_id", "priority", b"priority", "resolved_at", b"resolved_at", "status", b"status", "subject", b"subject", "updated_at", b"updated_at", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__assigned_to: _TypeAlias = _typing.Literal["assigned_to"]  # noqa: Y015
     _WhichOneofArgType__assigned_to: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to"]  # noqa: Y015
+    _WhichOneofReturnType__flagged_at: _TypeAlias = _typing.Literal["flagged_at"]  # noqa: Y015
+    _WhichOneofArgType__flagged_at: _TypeAlias = _typing.Literal["_flagged_at", b"_flagged_at"]  # noqa: Y015
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015
     _WhichOneofReturnType__resolved_at: _TypeAlias = _typing.Literal["resolved_at"]  # noqa: Y015
     _WhichOneofArgType__resolved_at: _TypeAlias = _typing.Literal["_resolved_at", b"_resolved_at"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__assigned_to) -> _WhichOneofReturnType__assigned_to | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__flagged_at) -> _WhichOneofReturnType__flagged_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__order_id) -> _WhichOneofReturnType__order_id | None: ...
     @_typing.overload

@@ -23,19 +23,20 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from nibble.support.v1 import sensitive_finding_pb2 as nibble_dot_support_dot_v1_dot_sensitive__finding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1enibble/support/v1/ticket.proto\x12\x11nibble.support.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x05\n\x06Ticket\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x15\n\x08order_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x30\n\x06status\x18\x06 \x01(\x0e\x32 .nibble.support.v1.Ticket.Status\x12\x34\n\x08priority\x18\x07 \x01(\x0e\x32\".nibble.support.v1.Ticket.Priority\x12\x18\n\x0b\x61ssigned_to\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x34\n\x0bresolved_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x1d\n\x10resolution_notes\x18\n \x01(\tH\x03\x88\x01\x01\x12.\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\r \x01(\x05\"U\n\x06Status\x12\x16\n\x12status_unspecified\x10\x00\x12\x08\n\x04open\x10\x01\x12\x0f\n\x0bin_progress\x10\x02\x12\x0c\n\x08resolved\x10\x03\x12\n\n\x06\x63losed\x10\x04\"O\n\x08Priority\x12\x18\n\x14priority_unspecified\x10\x00\x12\x07\n\x03low\x10\x01\x12\n\n\x06medium\x10\x02\x12\x08\n\x04high\x10\x03\x12\n\n\x06urgent\x10\x04\x42\x0b\n\t_order_idB\x0e\n\x0c_assigned_toB\x0e\n\x0c_resolved_atB\x13\n\x11_resolution_notesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1enibble/support/v1/ticket.proto\x12\x11nibble.support.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)nibble/support/v1/sensitive_finding.proto\"\x99\x06\n\x06Ticket\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x15\n\x08order_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x30\n\x06status\x18\x06 \x01(\x0e\x32 .nibble.support.v1.Ticket.Status\x12\x34\n\x08priority\x18\x07 \x01(\x0e\x32\".nibble.support.v1.Ticket.Priority\x12\x18\n\x0b\x61ssigned_to\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x34\n\x0bresolved_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x1d\n\x10resolution_notes\x18\n \x01(\tH\x03\x88\x01\x01\x12.\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\r \x01(\x05\x12\x33\n\nflagged_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x04\x88\x01\x01\x12?\n\x12sensitive_findings\x18\x0f \x03(\x0b\x32#.nibble.support.v1.SensitiveFinding\"U\n\x06Status\x12\x16\n\x12status_unspecified\x10\x00\x12\x08\n\x04open\x10\x01\x12\x0f\n\x0bin_progress\x10\x02\x12\x0c\n\x08resolved\x10\x03\x12\n\n\x06\x63losed\x10\x04\"O\n\x08Priority\x12\x18\n\x14priority_unspecified\x10\x00\x12\x07\n\x03low\x10\x01\x12\n\n\x06medium\x10\x02\x12\x08\n\x04high\x10\x03\x12\n\n\x06urgent\x10\x04\x42\x0b\n\t_order_idB\x0e\n\x0c_assigned_toB\x0e\n\x0c_resolved_atB\x13\n\x11_resolution_notesB\r\n\x0b_flagged_atb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nibble.support.v1.ticket_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TICKET']._serialized_start=87
-  _globals['_TICKET']._serialized_end=747
-  _globals['_TICKET_STATUS']._serialized_start=515
-  _globals['_TICKET_STATUS']._serialized_end=600
-  _globals['_TICKET_PRIORITY']._serialized_start=602
-  _globals['_TICKET_PRIORITY']._serialized_end=681
+  _globals['_TICKET']._serialized_start=130
+  _globals['_TICKET']._serialized_end=923
+  _globals['_TICKET_STATUS']._serialized_start=676
+  _globals['_TICKET_STATUS']._serialized_end=761
+  _globals['_TICKET_PRIORITY']._serialized_start=763
+  _globals['_TICKET_PRIORITY']._serialized_end=842
 # @@protoc_insertion_point(module_scope)

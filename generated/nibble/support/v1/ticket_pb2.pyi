@@ -3,10 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from nibble.support.v1 import sensitive_finding_pb2 as _sensitive_finding_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -108,6 +111,8 @@ class Ticket(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FLAGGED_AT_FIELD_NUMBER: _builtins.int
+    SENSITIVE_FINDINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The ticket's UUID, which never changes."""
     user_id: _builtins.str
@@ -147,6 +152,16 @@ class Ticket(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When the ticket itself last changed. A comment does not count as a change of the ticket, unless it reopens it."""
 
+    @_builtins.property
+    def flagged_at(self) -> _timestamp_pb2.Timestamp:
+        """When the ticket was flagged as unattended: for too long nobody of the staff had done anything with it. Absent when it
+        is not; what staff do next takes the flag away. Neither changes `version` and `updated_at`.
+        """
+
+    @_builtins.property
+    def sensitive_findings(self) -> _containers.RepeatedCompositeFieldContainer[_sensitive_finding_pb2.SensitiveFinding]:
+        """What was found and masked in the subject, the description and the resolution notes, in the order of the texts."""
+
     def __init__(
         self,
         *,
@@ -163,13 +178,17 @@ class Ticket(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        flagged_at: _timestamp_pb2.Timestamp | None = ...,
+        sensitive_findings: _abc.Iterable[_sensitive_finding_pb2.SensitiveFinding] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_order_id", b"_order_id", "_resolution_notes", b"_resolution_notes", "_resolved_at", b"_resolved_at", "assigned_to", b"assigned_to", "created_at", b"created_at", "order_id", b"order_id", "resolution_notes", b"resolution_notes", "resolved_at", b"resolved_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_flagged_at", b"_flagged_at", "_order_id", b"_order_id", "_resolution_notes", b"_resolution_notes", "_resolved_at", b"_resolved_at", "assigned_to", b"assigned_to", "created_at", b"created_at", "flagged_at", b"flagged_at", "order_id", b"order_id", "resolution_notes", b"resolution_notes", "resolved_at", b"resolved_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_order_id", b"_order_id", "_resolution_notes", b"_resolution_notes", "_resolved_at", b"_resolved_at", "assigned_to", b"assigned_to", "created_at", b"created_at", "description", b"description", "id", b"id", "order_id", b"order_id", "priority", b"priority", "resolution_notes", b"resolution_notes", "resolved_at", b"resolved_at", "status", b"status", "subject", b"subject", "updated_at", b"updated_at", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "_flagged_at", b"_flagged_at", "_order_id", b"_order_id", "_resolution_notes", b"_resolution_notes", "_resolved_at", b"_resolved_at", "assigned_to", b"assigned_to", "created_at", b"created_at", "description", b"description", "flagged_at", b"flagged_at", "id", b"id", "order_id", b"order_id", "priority", b"priority", "resolution_notes", b"resolution_notes", "resolved_at", b"resolved_at", "sensitive_findings", b"sensitive_findings", "status", b"status", "subject", b"subject", "updated_at", b"updated_at", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__assigned_to: _TypeAlias = _typing.Literal["assigned_to"]  # noqa: Y015
     _WhichOneofArgType__assigned_to: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to"]  # noqa: Y015
+    _WhichOneofReturnType__flagged_at: _TypeAlias = _typing.Literal["flagged_at"]  # noqa: Y015
+    _WhichOneofArgType__flagged_at: _TypeAlias = _typing.Literal["_flagged_at", b"_flagged_at"]  # noqa: Y015
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015
     _WhichOneofReturnType__resolution_notes: _TypeAlias = _typing.Literal["resolution_notes"]  # noqa: Y015
@@ -178,6 +197,8 @@ class Ticket(_message.Message):
     _WhichOneofArgType__resolved_at: _TypeAlias = _typing.Literal["_resolved_at", b"_resolved_at"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__assigned_to) -> _WhichOneofReturnType__assigned_to | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__flagged_at) -> _WhichOneofReturnType__flagged_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__order_id) -> _WhichOneofReturnType__order_id | None: ...
     @_typing.overload

@@ -25,11 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from nibble.support.v1 import feedback_pb2 as nibble_dot_support_dot_v1_dot_feedback__pb2
 from nibble.support.v1 import history_pb2 as nibble_dot_support_dot_v1_dot_history__pb2
 from nibble.support.v1 import ticket_pb2 as nibble_dot_support_dot_v1_dot_ticket__pb2
+from nibble.support.v1 import ticket_order_pb2 as nibble_dot_support_dot_v1_dot_ticket__order__pb2
+from nibble.support.v1 import ticket_requester_pb2 as nibble_dot_support_dot_v1_dot_ticket__requester__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&nibble/support/v1/ticket_service.proto\x12\x11nibble.support.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fnibble/support/v1/history.proto\x1a\x1enibble/support/v1/ticket.proto\"\xd5\x01\n\x13\x43reateTicketRequest\x12\x15\n\x07subject\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x08order_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12:\n\x08priority\x18\x04 \x01(\x0e\x32\".nibble.support.v1.Ticket.PriorityB\x04\xe2\x41\x01\x01\x12\x1a\n\x07user_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x0b\n\t_order_idB\n\n\x08_user_id\"\xa0\x03\n\x12ListTicketsRequest\x12\x36\n\x06status\x18\x01 \x03(\x0e\x32 .nibble.support.v1.Ticket.StatusB\x04\xe2\x41\x01\x01\x12:\n\x08priority\x18\x02 \x03(\x0e\x32\".nibble.support.v1.Ticket.PriorityB\x04\xe2\x41\x01\x01\x12\x1a\n\x07user_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x0b\x61ssigned_to\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\nunassigned\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x37\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x42\n\n\x08_user_idB\x0e\n\x0c_assigned_to\"\x81\x01\n\x14ListMyTicketsRequest\x12\x36\n\x06status\x18\x01 \x03(\x0e\x32 .nibble.support.v1.Ticket.StatusB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xc3\x01\n\x1aListAssignedTicketsRequest\x12\x36\n\x06status\x18\x01 \x03(\x0e\x32 .nibble.support.v1.Ticket.StatusB\x04\xe2\x41\x01\x01\x12:\n\x08priority\x18\x02 \x03(\x0e\x32\".nibble.support.v1.Ticket.PriorityB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"Z\n\x13ListTicketsResponse\x12*\n\x07tickets\x18\x01 \x03(\x0b\x32\x19.nibble.support.v1.Ticket\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x10GetTicketRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe0\x01\n\x19UpdateTicketStatusRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x06status\x18\x02 \x01(\x0e\x32 .nibble.support.v1.Ticket.StatusB\x04\xe2\x41\x01\x02\x12#\n\x10resolution_notes\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12#\n\x10\x65xpected_version\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x13\n\x11_resolution_notesB\x13\n\x11_expected_version\"\x83\x01\n\x13\x41ssignTicketRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61ssigned_to\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12#\n\x10\x65xpected_version\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"f\n\x18ListTicketHistoryRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"f\n\x19ListTicketHistoryResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.nibble.support.v1.HistoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa6\x08\n\rTicketService\x12m\n\x0c\x43reateTicket\x12&.nibble.support.v1.CreateTicketRequest\x1a\x19.nibble.support.v1.Ticket\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/tickets:\x01*\x12u\n\x0bListTickets\x12%.nibble.support.v1.ListTicketsRequest\x1a&.nibble.support.v1.ListTicketsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/tickets\x12|\n\rListMyTickets\x12\'.nibble.support.v1.ListMyTicketsRequest\x1a&.nibble.support.v1.ListTicketsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/api/v1/tickets/my\x12\x8e\x01\n\x13ListAssignedTickets\x12-.nibble.support.v1.ListAssignedTicketsRequest\x1a&.nibble.support.v1.ListTicketsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/tickets/assigned\x12p\n\tGetTicket\x12#.nibble.support.v1.GetTicketRequest\x1a\x19.nibble.support.v1.Ticket\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/v1/tickets/{ticket_id}\x12\x8c\x01\n\x12UpdateTicketStatus\x12,.nibble.support.v1.UpdateTicketStatusRequest\x1a\x19.nibble.support.v1.Ticket\"-\x82\xd3\xe4\x93\x02\'\x1a\"/api/v1/tickets/{ticket_id}/status:\x01*\x12\x80\x01\n\x0c\x41ssignTicket\x12&.nibble.support.v1.AssignTicketRequest\x1a\x19.nibble.support.v1.Ticket\"-\x82\xd3\xe4\x93\x02\'\x1a\"/api/v1/tickets/{ticket_id}/assign:\x01*\x12\x9b\x01\n\x11ListTicketHistory\x12+.nibble.support.v1.ListTicketHistoryRequest\x1a,.nibble.support.v1.ListTicketHistoryResponse\"+\x82\xd3\xe4\x93\x02%\x12#/api/v1/tickets/{ticket_id}/historyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&nibble/support/v1/ticket_service.proto\x12\x11nibble.support.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a nibble/support/v1/feedback.proto\x1a\x1fnibble/support/v1/history.proto\x1a\x1enibble/support/v1/ticket.proto\x1a$nibble/support/v1/ticket_order.proto\x1a(nibble/support/v1/ticket_requester.proto\"\xd5\x01\n\x13\x43reateTicketRequest\x12\x15\n\x07subject\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x08order_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12:\n\x08priority\x18\x04 \x01(\x0e\x32\".nibble.support.v1.Ticket.PriorityB\x04\xe2\x41\x01\x01\x12\x1a\n\x07user_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x0b\n\t_order_idB\n\n\x08_user_id\"\xa0\x03\n\x12ListTicketsRequest\x12\x36\n\x06status\x18\x01 \x03(\x0e\x32 .nibble.support.v1.Ticket.StatusB\x04\xe2\x41\x01\x01\x12:\n\x08priority\x18\x02 \x03(\x0e\x32\".nibble.support.v1.Ticket.PriorityB\x04\xe2\x41\x01\x01\x12\x1a\n\x07user_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x0b\x61ssigned_to\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\nunassigned\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x37\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x38\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x42\n\n\x08_user_idB\x0e\n\x0c_assigned_to\"\x81\x01\n\x14ListMyTicketsRequest\x12\x36\n\x06status\x18\x01 \x03(\x0e\x32 .nibble.support.v1.Ticket.StatusB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xc3\x01\n\x1aListAssignedTicketsRequest\x12\x36\n\x06status\x18\x01 \x03(\x0e\x32 .nibble.support.v1.Ticket.StatusB\x04\xe2\x41\x01\x01\x12:\n\x08priority\x18\x02 \x03(\x0e\x32\".nibble.support.v1.Ticket.PriorityB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\xbd\x01\n\x1cListUnattendedTicketsRequest\x12:\n\x08priority\x18\x01 \x03(\x0e\x32\".nibble.support.v1.Ticket.PriorityB\x04\xe2\x41\x01\x01\x12\x1e\n\x0b\x61ssigned_to\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_assigned_to\"Z\n\x13ListTicketsResponse\x12*\n\x07tickets\x18\x01 \x03(\x0b\x32\x19.nibble.support.v1.Ticket\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x10GetTicketRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe0\x01\n\x19UpdateTicketStatusRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x06status\x18\x02 \x01(\x0e\x32 .nibble.support.v1.Ticket.StatusB\x04\xe2\x41\x01\x02\x12#\n\x10resolution_notes\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12#\n\x10\x65xpected_version\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x13\n\x11_resolution_notesB\x13\n\x11_expected_version\"\x83\x01\n\x13\x41ssignTicketRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61ssigned_to\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12#\n\x10\x65xpected_version\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"f\n\x18ListTicketHistoryRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"f\n\x19ListTicketHistoryResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.nibble.support.v1.HistoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x15GetTicketOrderRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"4\n\x19GetTicketRequesterRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x13RevealTicketRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"h\n\x11RateTicketRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06rating\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x19\n\x06remark\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\t\n\x07_remark\"3\n\x18GetTicketFeedbackRequest\x12\x17\n\tticket_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xfd\x0e\n\rTicketService\x12m\n\x0c\x43reateTicket\x12&.nibble.support.v1.CreateTicketRequest\x1a\x19.nibble.support.v1.Ticket\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/tickets:\x01*\x12u\n\x0bListTickets\x12%.nibble.support.v1.ListTicketsRequest\x1a&.nibble.support.v1.ListTicketsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/tickets\x12|\n\rListMyTickets\x12\'.nibble.support.v1.ListMyTicketsRequest\x1a&.nibble.support.v1.ListTicketsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/api/v1/tickets/my\x12\x8e\x01\n\x13ListAssignedTickets\x12-.nibble.support.v1.ListAssignedTicketsRequest\x1a&.nibble.support.v1.ListTicketsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/tickets/assigned\x12p\n\tGetTicket\x12#.nibble.support.v1.GetTicketRequest\x1a\x19.nibble.support.v1.Ticket\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/v1/tickets/{ticket_id}\x12\x8c\x01\n\x12UpdateTicketStatus\x12,.nibble.support.v1.UpdateTicketStatusRequest\x1a\x19.nibble.support.v1.Ticket\"-\x82\xd3\xe4\x93\x02\'\x1a\"/api/v1/tickets/{ticket_id}/status:\x01*\x12\x80\x01\n\x0c\x41ssignTicket\x12&.nibble.support.v1.AssignTicketRequest\x1a\x19.nibble.support.v1.Ticket\"-\x82\xd3\xe4\x93\x02\'\x1a\"/api/v1/tickets/{ticket_id}/assign:\x01*\x12\x9b\x01\n\x11ListTicketHistory\x12+.nibble.support.v1.ListTicketHistoryRequest\x1a,.nibble.support.v1.ListTicketHistoryResponse\"+\x82\xd3\xe4\x93\x02%\x12#/api/v1/tickets/{ticket_id}/history\x12\x85\x01\n\x0eGetTicketOrder\x12(.nibble.support.v1.GetTicketOrderRequest\x1a\x1e.nibble.support.v1.TicketOrder\")\x82\xd3\xe4\x93\x02#\x12!/api/v1/tickets/{ticket_id}/order\x12\x95\x01\n\x12GetTicketRequester\x12,.nibble.support.v1.GetTicketRequesterRequest\x1a\".nibble.support.v1.TicketRequester\"-\x82\xd3\xe4\x93\x02\'\x12%/api/v1/tickets/{ticket_id}/requester\x12\x80\x01\n\x0cRevealTicket\x12&.nibble.support.v1.RevealTicketRequest\x1a\x19.nibble.support.v1.Ticket\"-\x82\xd3\xe4\x93\x02\'\"\"/api/v1/tickets/{ticket_id}/reveal:\x01*\x12\x86\x01\n\nRateTicket\x12$.nibble.support.v1.RateTicketRequest\x1a!.nibble.support.v1.TicketFeedback\"/\x82\xd3\xe4\x93\x02)\x1a$/api/v1/tickets/{ticket_id}/feedback:\x01*\x12\x91\x01\n\x11GetTicketFeedback\x12+.nibble.support.v1.GetTicketFeedbackRequest\x1a!.nibble.support.v1.TicketFeedback\",\x82\xd3\xe4\x93\x02&\x12$/api/v1/tickets/{ticket_id}/feedback\x12\x94\x01\n\x15ListUnattendedTickets\x12/.nibble.support.v1.ListUnattendedTicketsRequest\x1a&.nibble.support.v1.ListTicketsResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/tickets/unattendedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -78,6 +81,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTASSIGNEDTICKETSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTASSIGNEDTICKETSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTASSIGNEDTICKETSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTUNATTENDEDTICKETSREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_LISTUNATTENDEDTICKETSREQUEST'].fields_by_name['priority']._serialized_options = b'\342A\001\001'
+  _globals['_LISTUNATTENDEDTICKETSREQUEST'].fields_by_name['assigned_to']._loaded_options = None
+  _globals['_LISTUNATTENDEDTICKETSREQUEST'].fields_by_name['assigned_to']._serialized_options = b'\342A\001\001'
+  _globals['_LISTUNATTENDEDTICKETSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTUNATTENDEDTICKETSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTUNATTENDEDTICKETSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTUNATTENDEDTICKETSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_GETTICKETREQUEST'].fields_by_name['ticket_id']._loaded_options = None
   _globals['_GETTICKETREQUEST'].fields_by_name['ticket_id']._serialized_options = b'\342A\001\002'
   _globals['_UPDATETICKETSTATUSREQUEST'].fields_by_name['ticket_id']._loaded_options = None
@@ -100,6 +111,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTICKETHISTORYREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTTICKETHISTORYREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTTICKETHISTORYREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_GETTICKETORDERREQUEST'].fields_by_name['ticket_id']._loaded_options = None
+  _globals['_GETTICKETORDERREQUEST'].fields_by_name['ticket_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETTICKETREQUESTERREQUEST'].fields_by_name['ticket_id']._loaded_options = None
+  _globals['_GETTICKETREQUESTERREQUEST'].fields_by_name['ticket_id']._serialized_options = b'\342A\001\002'
+  _globals['_REVEALTICKETREQUEST'].fields_by_name['ticket_id']._loaded_options = None
+  _globals['_REVEALTICKETREQUEST'].fields_by_name['ticket_id']._serialized_options = b'\342A\001\002'
+  _globals['_RATETICKETREQUEST'].fields_by_name['ticket_id']._loaded_options = None
+  _globals['_RATETICKETREQUEST'].fields_by_name['ticket_id']._serialized_options = b'\342A\001\002'
+  _globals['_RATETICKETREQUEST'].fields_by_name['rating']._loaded_options = None
+  _globals['_RATETICKETREQUEST'].fields_by_name['rating']._serialized_options = b'\342A\001\002'
+  _globals['_RATETICKETREQUEST'].fields_by_name['remark']._loaded_options = None
+  _globals['_RATETICKETREQUEST'].fields_by_name['remark']._serialized_options = b'\342A\001\001'
+  _globals['_GETTICKETFEEDBACKREQUEST'].fields_by_name['ticket_id']._loaded_options = None
+  _globals['_GETTICKETFEEDBACKREQUEST'].fields_by_name['ticket_id']._serialized_options = b'\342A\001\002'
   _globals['_TICKETSERVICE'].methods_by_name['CreateTicket']._loaded_options = None
   _globals['_TICKETSERVICE'].methods_by_name['CreateTicket']._serialized_options = b'\202\323\344\223\002\024\"\017/api/v1/tickets:\001*'
   _globals['_TICKETSERVICE'].methods_by_name['ListTickets']._loaded_options = None
@@ -116,26 +141,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TICKETSERVICE'].methods_by_name['AssignTicket']._serialized_options = b'\202\323\344\223\002\'\032\"/api/v1/tickets/{ticket_id}/assign:\001*'
   _globals['_TICKETSERVICE'].methods_by_name['ListTicketHistory']._loaded_options = None
   _globals['_TICKETSERVICE'].methods_by_name['ListTicketHistory']._serialized_options = b'\202\323\344\223\002%\022#/api/v1/tickets/{ticket_id}/history'
-  _globals['_CREATETICKETREQUEST']._serialized_start=223
-  _globals['_CREATETICKETREQUEST']._serialized_end=436
-  _globals['_LISTTICKETSREQUEST']._serialized_start=439
-  _globals['_LISTTICKETSREQUEST']._serialized_end=855
-  _globals['_LISTMYTICKETSREQUEST']._serialized_start=858
-  _globals['_LISTMYTICKETSREQUEST']._serialized_end=987
-  _globals['_LISTASSIGNEDTICKETSREQUEST']._serialized_start=990
-  _globals['_LISTASSIGNEDTICKETSREQUEST']._serialized_end=1185
-  _globals['_LISTTICKETSRESPONSE']._serialized_start=1187
-  _globals['_LISTTICKETSRESPONSE']._serialized_end=1277
-  _globals['_GETTICKETREQUEST']._serialized_start=1279
-  _globals['_GETTICKETREQUEST']._serialized_end=1322
-  _globals['_UPDATETICKETSTATUSREQUEST']._serialized_start=1325
-  _globals['_UPDATETICKETSTATUSREQUEST']._serialized_end=1549
-  _globals['_ASSIGNTICKETREQUEST']._serialized_start=1552
-  _globals['_ASSIGNTICKETREQUEST']._serialized_end=1683
-  _globals['_LISTTICKETHISTORYREQUEST']._serialized_start=1685
-  _globals['_LISTTICKETHISTORYREQUEST']._serialized_end=1787
-  _globals['_LISTTICKETHISTORYRESPONSE']._serialized_start=1789
-  _globals['_LISTTICKETHISTORYRESPONSE']._serialized_end=1891
-  _globals['_TICKETSERVICE']._serialized_start=1894
-  _globals['_TICKETSERVICE']._serialized_end=2956
+  _globals['_TICKETSERVICE'].methods_by_name['GetTicketOrder']._loaded_options = None
+  _globals['_TICKETSERVICE'].methods_by_name['GetTicketOrder']._serialized_options = b'\202\323\344\223\002#\022!/api/v1/tickets/{ticket_id}/order'
+  _globals['_TICKETSERVICE'].methods_by_name['GetTicketRequester']._loaded_options = None
+  _globals['_TICKETSERVICE'].methods_by_name['GetTicketRequester']._serialized_options = b'\202\323\344\223\002\'\022%/api/v1/tickets/{ticket_id}/requester'
+  _globals['_TICKETSERVICE'].methods_by_name['RevealTicket']._loaded_options = None
+  _globals['_TICKETSERVICE'].methods_by_name['RevealTicket']._serialized_options = b'\202\323\344\223\002\'\"\"/api/v1/tickets/{ticket_id}/reveal:\001*'
+  _globals['_TICKETSERVICE'].methods_by_name['RateTicket']._loaded_options = None
+  _globals['_TICKETSERVICE'].methods_by_name['RateTicket']._serialized_options = b'\202\323\344\223\002)\032$/api/v1/tickets/{ticket_id}/feedback:\001*'
+  _globals['_TICKETSERVICE'].methods_by_name['GetTicketFeedback']._loaded_options = None
+  _globals['_TICKETSERVICE'].methods_by_name['GetTicketFeedback']._serialized_options = b'\202\323\344\223\002&\022$/api/v1/tickets/{ticket_id}/feedback'
+  _globals['_TICKETSERVICE'].methods_by_name['ListUnattendedTickets']._loaded_options = None
+  _globals['_TICKETSERVICE'].methods_by_name['ListUnattendedTickets']._serialized_options = b'\202\323\344\223\002\034\022\032/api/v1/tickets/unattended'
+  _globals['_CREATETICKETREQUEST']._serialized_start=337
+  _globals['_CREATETICKETREQUEST']._serialized_end=550
+  _globals['_LISTTICKETSREQUEST']._serialized_start=553
+  _globals['_LISTTICKETSREQUEST']._serialized_end=969
+  _globals['_LISTMYTICKETSREQUEST']._serialized_start=972
+  _globals['_LISTMYTICKETSREQUEST']._serialized_end=1101
+  _globals['_LISTASSIGNEDTICKETSREQUEST']._serialized_start=1104
+  _globals['_LISTASSIGNEDTICKETSREQUEST']._serialized_end=1299
+  _globals['_LISTUNATTENDEDTICKETSREQUEST']._serialized_start=1302
+  _globals['_LISTUNATTENDEDTICKETSREQUEST']._serialized_end=1491
+  _globals['_LISTTICKETSRESPONSE']._serialized_start=1493
+  _globals['_LISTTICKETSRESPONSE']._serialized_end=1583
+  _globals['_GETTICKETREQUEST']._serialized_start=1585
+  _globals['_GETTICKETREQUEST']._serialized_end=1628
+  _globals['_UPDATETICKETSTATUSREQUEST']._serialized_start=1631
+  _globals['_UPDATETICKETSTATUSREQUEST']._serialized_end=1855
+  _globals['_ASSIGNTICKETREQUEST']._serialized_start=1858
+  _globals['_ASSIGNTICKETREQUEST']._serialized_end=1989
+  _globals['_LISTTICKETHISTORYREQUEST']._serialized_start=1991
+  _globals['_LISTTICKETHISTORYREQUEST']._serialized_end=2093
+  _globals['_LISTTICKETHISTORYRESPONSE']._serialized_start=2095
+  _globals['_LISTTICKETHISTORYRESPONSE']._serialized_end=2197
+  _globals['_GETTICKETORDERREQUEST']._serialized_start=2199
+  _globals['_GETTICKETORDERREQUEST']._serialized_end=2247
+  _globals['_GETTICKETREQUESTERREQUEST']._serialized_start=2249
+  _globals['_GETTICKETREQUESTERREQUEST']._serialized_end=2301
+  _globals['_REVEALTICKETREQUEST']._serialized_start=2303
+  _globals['_REVEALTICKETREQUEST']._serialized_end=2349
+  _globals['_RATETICKETREQUEST']._serialized_start=2351
+  _globals['_RATETICKETREQUEST']._serialized_end=2455
+  _globals['_GETTICKETFEEDBACKREQUEST']._serialized_start=2457
+  _globals['_GETTICKETFEEDBACKREQUEST']._serialized_end=2508
+  _globals['_TICKETSERVICE']._serialized_start=2511
+  _globals['_TICKETSERVICE']._serialized_end=4428
 # @@protoc_insertion_point(module_scope)

@@ -218,8 +218,50 @@ class ListAssignedTicketsRequest(_message.Message):
 Global___ListAssignedTicketsRequest: _TypeAlias = ListAssignedTicketsRequest  # noqa: Y015
 
 @_typing.final
+class ListUnattendedTicketsRequest(_message.Message):
+    """What `TicketService.ListUnattendedTickets` takes. A ticket is listed when it passes every filter that is given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    ASSIGNED_TO_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    assigned_to: _builtins.str
+    """Only tickets assigned to the staff member with this UUID."""
+    page_size: _builtins.int
+    """The largest number of tickets to return; 0 stands for the default of 20, more than 100 for 100, and a negative number
+    fails with `INVALID_ARGUMENT`. It may change from page to page.
+    """
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page. A token that was made for another caller or by
+    other filters, or was tampered with, fails with `INVALID_ARGUMENT`.
+    """
+    @_builtins.property
+    def priority(self) -> _containers.RepeatedScalarFieldContainer[_ticket_pb2.Ticket.Priority.ValueType]:
+        """Only tickets with one of these priorities; every priority by default."""
+
+    def __init__(
+        self,
+        *,
+        priority: _abc.Iterable[_ticket_pb2.Ticket.Priority.ValueType] | None = ...,
+        assigned_to: _builtins.str | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "assigned_to", b"assigned_to"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to", "assigned_to", b"assigned_to", "page_size", b"page_size", "page_token", b"page_token", "priority", b"priority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__assigned_to: _TypeAlias = _typing.Literal["assigned_to"]  # noqa: Y015
+    _WhichOneofArgType__assigned_to: _TypeAlias = _typing.Literal["_assigned_to", b"_assigned_to"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__assigned_to) -> _WhichOneofReturnType__assigned_to | None: ...
+
+Global___ListUnattendedTicketsRequest: _TypeAlias = ListUnattendedTicketsRequest  # noqa: Y015
+
+@_typing.final
 class ListTicketsResponse(_message.Message):
-    """A page of tickets: the answer of `ListTickets`, `ListMyTickets` and `ListAssignedTickets`."""
+    """A page of tickets: the answer of `ListTickets`, `ListMyTickets`, `ListAssignedTickets` and `ListUnattendedTickets`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -407,3 +449,125 @@ class ListTicketHistoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTicketHistoryResponse: _TypeAlias = ListTicketHistoryResponse  # noqa: Y015
+
+@_typing.final
+class GetTicketOrderRequest(_message.Message):
+    """What `TicketService.GetTicketOrder` takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_ID_FIELD_NUMBER: _builtins.int
+    ticket_id: _builtins.str
+    """The UUID of the ticket."""
+    def __init__(
+        self,
+        *,
+        ticket_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket_id", b"ticket_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTicketOrderRequest: _TypeAlias = GetTicketOrderRequest  # noqa: Y015
+
+@_typing.final
+class GetTicketRequesterRequest(_message.Message):
+    """What `TicketService.GetTicketRequester` takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_ID_FIELD_NUMBER: _builtins.int
+    ticket_id: _builtins.str
+    """The UUID of the ticket."""
+    def __init__(
+        self,
+        *,
+        ticket_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket_id", b"ticket_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTicketRequesterRequest: _TypeAlias = GetTicketRequesterRequest  # noqa: Y015
+
+@_typing.final
+class RevealTicketRequest(_message.Message):
+    """What `TicketService.RevealTicket` takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_ID_FIELD_NUMBER: _builtins.int
+    ticket_id: _builtins.str
+    """The UUID of the ticket."""
+    def __init__(
+        self,
+        *,
+        ticket_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket_id", b"ticket_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevealTicketRequest: _TypeAlias = RevealTicketRequest  # noqa: Y015
+
+@_typing.final
+class RateTicketRequest(_message.Message):
+    """What `TicketService.RateTicket` takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_ID_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    REMARK_FIELD_NUMBER: _builtins.int
+    ticket_id: _builtins.str
+    """The UUID of the ticket."""
+    rating: _builtins.int
+    """From 1, not content at all, to 5, entirely."""
+    remark: _builtins.str
+    """What there is to say about it, 1 to 2,000 characters (code points) after trimming; none by default, which takes an
+    earlier one away.
+    """
+    def __init__(
+        self,
+        *,
+        ticket_id: _builtins.str = ...,
+        rating: _builtins.int = ...,
+        remark: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_remark", b"_remark", "remark", b"remark"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_remark", b"_remark", "rating", b"rating", "remark", b"remark", "ticket_id", b"ticket_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__remark: _TypeAlias = _typing.Literal["remark"]  # noqa: Y015
+    _WhichOneofArgType__remark: _TypeAlias = _typing.Literal["_remark", b"_remark"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remark) -> _WhichOneofReturnType__remark | None: ...
+
+Global___RateTicketRequest: _TypeAlias = RateTicketRequest  # noqa: Y015
+
+@_typing.final
+class GetTicketFeedbackRequest(_message.Message):
+    """What `TicketService.GetTicketFeedback` takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_ID_FIELD_NUMBER: _builtins.int
+    ticket_id: _builtins.str
+    """The UUID of the ticket."""
+    def __init__(
+        self,
+        *,
+        ticket_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket_id", b"ticket_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTicketFeedbackRequest: _TypeAlias = GetTicketFeedbackRequest  # noqa: Y015

@@ -3,7 +3,10 @@
 import grpc
 import warnings
 
+from nibble.support.v1 import feedback_pb2 as nibble_dot_support_dot_v1_dot_feedback__pb2
+from nibble.support.v1 import ticket_order_pb2 as nibble_dot_support_dot_v1_dot_ticket__order__pb2
 from nibble.support.v1 import ticket_pb2 as nibble_dot_support_dot_v1_dot_ticket__pb2
+from nibble.support.v1 import ticket_requester_pb2 as nibble_dot_support_dot_v1_dot_ticket__requester__pb2
 from nibble.support.v1 import ticket_service_pb2 as nibble_dot_support_dot_v1_dot_ticket__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -101,6 +104,36 @@ class TicketServiceStub:
                 '/nibble.support.v1.TicketService/ListTicketHistory',
                 request_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketHistoryRequest.SerializeToString,
                 response_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketHistoryResponse.FromString,
+                _registered_method=True)
+        self.GetTicketOrder = channel.unary_unary(
+                '/nibble.support.v1.TicketService/GetTicketOrder',
+                request_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketOrderRequest.SerializeToString,
+                response_deserializer=nibble_dot_support_dot_v1_dot_ticket__order__pb2.TicketOrder.FromString,
+                _registered_method=True)
+        self.GetTicketRequester = channel.unary_unary(
+                '/nibble.support.v1.TicketService/GetTicketRequester',
+                request_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketRequesterRequest.SerializeToString,
+                response_deserializer=nibble_dot_support_dot_v1_dot_ticket__requester__pb2.TicketRequester.FromString,
+                _registered_method=True)
+        self.RevealTicket = channel.unary_unary(
+                '/nibble.support.v1.TicketService/RevealTicket',
+                request_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.RevealTicketRequest.SerializeToString,
+                response_deserializer=nibble_dot_support_dot_v1_dot_ticket__pb2.Ticket.FromString,
+                _registered_method=True)
+        self.RateTicket = channel.unary_unary(
+                '/nibble.support.v1.TicketService/RateTicket',
+                request_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.RateTicketRequest.SerializeToString,
+                response_deserializer=nibble_dot_support_dot_v1_dot_feedback__pb2.TicketFeedback.FromString,
+                _registered_method=True)
+        self.GetTicketFeedback = channel.unary_unary(
+                '/nibble.support.v1.TicketService/GetTicketFeedback',
+                request_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketFeedbackRequest.SerializeToString,
+                response_deserializer=nibble_dot_support_dot_v1_dot_feedback__pb2.TicketFeedback.FromString,
+                _registered_method=True)
+        self.ListUnattendedTickets = channel.unary_unary(
+                '/nibble.support.v1.TicketService/ListUnattendedTickets',
+                request_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListUnattendedTicketsRequest.SerializeToString,
+                response_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketsResponse.FromString,
                 _registered_method=True)
 
 
@@ -218,7 +251,8 @@ class TicketServiceServicer:
         fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `PERMISSION_DENIED` (`ACTION_NOT_ALLOWED`) for
         an agent naming somebody else; `ABORTED` when the ticket's version is not the expected one (`VERSION_MISMATCH`), or when
         too many others were changing it (`CONTENTION`); `FAILED_PRECONDITION` (`TICKET_NOT_ASSIGNABLE`) for a `resolved` or
-        `closed` ticket, even when it is assigned to its present assignee.
+        `closed` ticket, even when it is assigned to its present assignee, and for a new assignee on the roster who has as many
+        tickets as they can bear (`AGENT_AT_CAPACITY`), or does not work here any more (`AGENT_NOT_ACTIVE`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,6 +264,76 @@ class TicketServiceServicer:
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id,
         page size or page token; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or, for users, belongs to
         somebody else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTicketOrder(self, request, context):
+        """Returns the order that a ticket is about, as the Order Service tells it. For staff. It never waits longer than a moment,
+        and never fails because the Order Service does: then it answers with what is known, and says how old that is.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+        id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTicketRequester(self, request, context):
+        """Returns who a ticket's owner is, as the User Service tells it. For staff. It never waits longer than a moment, and never
+        fails because the User Service does.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+        id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevealTicket(self, request, context):
+        """Returns a ticket with its texts as they were written, where they are masked otherwise. For supervisors. That somebody
+        looked is written to the history, also where nothing was masked.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+        id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `ABORTED` (`CONTENTION`) when too many others were
+        changing the ticket.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RateTicket(self, request, context):
+        """Rates the resolution of a ticket, or changes the rating. For its owner. The ticket must be `resolved` or `closed`. A rating
+        may be changed for 7 days, unless the service is configured otherwise; a ticket that was resolved again since may be
+        rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again change nothing.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for staff and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
+        fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or belongs to somebody else;
+        `FAILED_PRECONDITION` for a ticket that is `open` or `in_progress` (`TICKET_NOT_RATABLE`), and for a rating that can't be
+        changed any more (`FEEDBACK_FINAL`); `ABORTED` (`CONTENTION`) when too many others were changing the ticket.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTicketFeedback(self, request, context):
+        """Returns the feedback on a ticket. For its owner and staff.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id;
+        `NOT_FOUND` for a ticket that does not exist or, for users, belongs to somebody else (`TICKET_NOT_FOUND`), and for one that
+        was not rated (`FEEDBACK_NOT_FOUND`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUnattendedTickets(self, request, context):
+        """Lists the tickets that are flagged as unattended, the most urgent first, and among equally urgent ones the oldest first.
+        For supervisors.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad filters,
+        page size or page token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,6 +381,36 @@ def add_TicketServiceServicer_to_server(servicer, server):
                     servicer.ListTicketHistory,
                     request_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketHistoryRequest.FromString,
                     response_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketHistoryResponse.SerializeToString,
+            ),
+            'GetTicketOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTicketOrder,
+                    request_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketOrderRequest.FromString,
+                    response_serializer=nibble_dot_support_dot_v1_dot_ticket__order__pb2.TicketOrder.SerializeToString,
+            ),
+            'GetTicketRequester': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTicketRequester,
+                    request_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketRequesterRequest.FromString,
+                    response_serializer=nibble_dot_support_dot_v1_dot_ticket__requester__pb2.TicketRequester.SerializeToString,
+            ),
+            'RevealTicket': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevealTicket,
+                    request_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.RevealTicketRequest.FromString,
+                    response_serializer=nibble_dot_support_dot_v1_dot_ticket__pb2.Ticket.SerializeToString,
+            ),
+            'RateTicket': grpc.unary_unary_rpc_method_handler(
+                    servicer.RateTicket,
+                    request_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.RateTicketRequest.FromString,
+                    response_serializer=nibble_dot_support_dot_v1_dot_feedback__pb2.TicketFeedback.SerializeToString,
+            ),
+            'GetTicketFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTicketFeedback,
+                    request_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketFeedbackRequest.FromString,
+                    response_serializer=nibble_dot_support_dot_v1_dot_feedback__pb2.TicketFeedback.SerializeToString,
+            ),
+            'ListUnattendedTickets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnattendedTickets,
+                    request_deserializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListUnattendedTicketsRequest.FromString,
+                    response_serializer=nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -522,6 +656,168 @@ class TicketService:
             '/nibble.support.v1.TicketService/ListTicketHistory',
             nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketHistoryRequest.SerializeToString,
             nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTicketOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nibble.support.v1.TicketService/GetTicketOrder',
+            nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketOrderRequest.SerializeToString,
+            nibble_dot_support_dot_v1_dot_ticket__order__pb2.TicketOrder.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTicketRequester(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nibble.support.v1.TicketService/GetTicketRequester',
+            nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketRequesterRequest.SerializeToString,
+            nibble_dot_support_dot_v1_dot_ticket__requester__pb2.TicketRequester.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevealTicket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nibble.support.v1.TicketService/RevealTicket',
+            nibble_dot_support_dot_v1_dot_ticket__service__pb2.RevealTicketRequest.SerializeToString,
+            nibble_dot_support_dot_v1_dot_ticket__pb2.Ticket.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RateTicket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nibble.support.v1.TicketService/RateTicket',
+            nibble_dot_support_dot_v1_dot_ticket__service__pb2.RateTicketRequest.SerializeToString,
+            nibble_dot_support_dot_v1_dot_feedback__pb2.TicketFeedback.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTicketFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nibble.support.v1.TicketService/GetTicketFeedback',
+            nibble_dot_support_dot_v1_dot_ticket__service__pb2.GetTicketFeedbackRequest.SerializeToString,
+            nibble_dot_support_dot_v1_dot_feedback__pb2.TicketFeedback.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnattendedTickets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nibble.support.v1.TicketService/ListUnattendedTickets',
+            nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListUnattendedTicketsRequest.SerializeToString,
+            nibble_dot_support_dot_v1_dot_ticket__service__pb2.ListTicketsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,7 +5,10 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from nibble.support.v1 import feedback_pb2 as _feedback_pb2
+from nibble.support.v1 import ticket_order_pb2 as _ticket_order_pb2
 from nibble.support.v1 import ticket_pb2 as _ticket_pb2
+from nibble.support.v1 import ticket_requester_pb2 as _ticket_requester_pb2
 from nibble.support.v1 import ticket_service_pb2 as _ticket_service_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -121,7 +124,8 @@ class TicketServiceStub:
     fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `PERMISSION_DENIED` (`ACTION_NOT_ALLOWED`) for
     an agent naming somebody else; `ABORTED` when the ticket's version is not the expected one (`VERSION_MISMATCH`), or when
     too many others were changing it (`CONTENTION`); `FAILED_PRECONDITION` (`TICKET_NOT_ASSIGNABLE`) for a `resolved` or
-    `closed` ticket, even when it is assigned to its present assignee.
+    `closed` ticket, even when it is assigned to its present assignee, and for a new assignee on the roster who has as many
+    tickets as they can bear (`AGENT_AT_CAPACITY`), or does not work here any more (`AGENT_NOT_ACTIVE`).
     """
     ListTicketHistory: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.ListTicketHistoryRequest, _ticket_service_pb2.ListTicketHistoryResponse]
     """Lists everything that happened to a ticket, oldest first. For its owner, who does not see internal notes, and for staff.
@@ -129,6 +133,52 @@ class TicketServiceStub:
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id,
     page size or page token; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or, for users, belongs to
     somebody else.
+    """
+    GetTicketOrder: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketOrderRequest, _ticket_order_pb2.TicketOrder]
+    """Returns the order that a ticket is about, as the Order Service tells it. For staff. It never waits longer than a moment,
+    and never fails because the Order Service does: then it answers with what is known, and says how old that is.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+    id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
+    """
+    GetTicketRequester: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketRequesterRequest, _ticket_requester_pb2.TicketRequester]
+    """Returns who a ticket's owner is, as the User Service tells it. For staff. It never waits longer than a moment, and never
+    fails because the User Service does.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+    id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
+    """
+    RevealTicket: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.RevealTicketRequest, _ticket_pb2.Ticket]
+    """Returns a ticket with its texts as they were written, where they are masked otherwise. For supervisors. That somebody
+    looked is written to the history, also where nothing was masked.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+    id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `ABORTED` (`CONTENTION`) when too many others were
+    changing the ticket.
+    """
+    RateTicket: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.RateTicketRequest, _feedback_pb2.TicketFeedback]
+    """Rates the resolution of a ticket, or changes the rating. For its owner. The ticket must be `resolved` or `closed`. A rating
+    may be changed for 7 days, unless the service is configured otherwise; a ticket that was resolved again since may be
+    rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again change nothing.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for staff and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
+    fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or belongs to somebody else;
+    `FAILED_PRECONDITION` for a ticket that is `open` or `in_progress` (`TICKET_NOT_RATABLE`), and for a rating that can't be
+    changed any more (`FEEDBACK_FINAL`); `ABORTED` (`CONTENTION`) when too many others were changing the ticket.
+    """
+    GetTicketFeedback: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketFeedbackRequest, _feedback_pb2.TicketFeedback]
+    """Returns the feedback on a ticket. For its owner and staff.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id;
+    `NOT_FOUND` for a ticket that does not exist or, for users, belongs to somebody else (`TICKET_NOT_FOUND`), and for one that
+    was not rated (`FEEDBACK_NOT_FOUND`).
+    """
+    ListUnattendedTickets: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.ListUnattendedTicketsRequest, _ticket_service_pb2.ListTicketsResponse]
+    """Lists the tickets that are flagged as unattended, the most urgent first, and among equally urgent ones the oldest first.
+    For supervisors.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad filters,
+    page size or page token.
     """
 
 @_typing.type_check_only
@@ -223,7 +273,8 @@ class TicketServiceAsyncStub(TicketServiceStub):
     fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `PERMISSION_DENIED` (`ACTION_NOT_ALLOWED`) for
     an agent naming somebody else; `ABORTED` when the ticket's version is not the expected one (`VERSION_MISMATCH`), or when
     too many others were changing it (`CONTENTION`); `FAILED_PRECONDITION` (`TICKET_NOT_ASSIGNABLE`) for a `resolved` or
-    `closed` ticket, even when it is assigned to its present assignee.
+    `closed` ticket, even when it is assigned to its present assignee, and for a new assignee on the roster who has as many
+    tickets as they can bear (`AGENT_AT_CAPACITY`), or does not work here any more (`AGENT_NOT_ACTIVE`).
     """
     ListTicketHistory: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.ListTicketHistoryRequest, _ticket_service_pb2.ListTicketHistoryResponse]  # type: ignore[assignment]
     """Lists everything that happened to a ticket, oldest first. For its owner, who does not see internal notes, and for staff.
@@ -231,6 +282,52 @@ class TicketServiceAsyncStub(TicketServiceStub):
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id,
     page size or page token; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or, for users, belongs to
     somebody else.
+    """
+    GetTicketOrder: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketOrderRequest, _ticket_order_pb2.TicketOrder]  # type: ignore[assignment]
+    """Returns the order that a ticket is about, as the Order Service tells it. For staff. It never waits longer than a moment,
+    and never fails because the Order Service does: then it answers with what is known, and says how old that is.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+    id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
+    """
+    GetTicketRequester: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketRequesterRequest, _ticket_requester_pb2.TicketRequester]  # type: ignore[assignment]
+    """Returns who a ticket's owner is, as the User Service tells it. For staff. It never waits longer than a moment, and never
+    fails because the User Service does.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+    id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
+    """
+    RevealTicket: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.RevealTicketRequest, _ticket_pb2.Ticket]  # type: ignore[assignment]
+    """Returns a ticket with its texts as they were written, where they are masked otherwise. For supervisors. That somebody
+    looked is written to the history, also where nothing was masked.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+    id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `ABORTED` (`CONTENTION`) when too many others were
+    changing the ticket.
+    """
+    RateTicket: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.RateTicketRequest, _feedback_pb2.TicketFeedback]  # type: ignore[assignment]
+    """Rates the resolution of a ticket, or changes the rating. For its owner. The ticket must be `resolved` or `closed`. A rating
+    may be changed for 7 days, unless the service is configured otherwise; a ticket that was resolved again since may be
+    rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again change nothing.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for staff and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
+    fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or belongs to somebody else;
+    `FAILED_PRECONDITION` for a ticket that is `open` or `in_progress` (`TICKET_NOT_RATABLE`), and for a rating that can't be
+    changed any more (`FEEDBACK_FINAL`); `ABORTED` (`CONTENTION`) when too many others were changing the ticket.
+    """
+    GetTicketFeedback: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketFeedbackRequest, _feedback_pb2.TicketFeedback]  # type: ignore[assignment]
+    """Returns the feedback on a ticket. For its owner and staff.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id;
+    `NOT_FOUND` for a ticket that does not exist or, for users, belongs to somebody else (`TICKET_NOT_FOUND`), and for one that
+    was not rated (`FEEDBACK_NOT_FOUND`).
+    """
+    ListUnattendedTickets: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.ListUnattendedTicketsRequest, _ticket_service_pb2.ListTicketsResponse]  # type: ignore[assignment]
+    """Lists the tickets that are flagged as unattended, the most urgent first, and among equally urgent ones the oldest first.
+    For supervisors.
+
+    Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad filters,
+    page size or page token.
     """
 
 class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -364,7 +461,8 @@ class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
         fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `PERMISSION_DENIED` (`ACTION_NOT_ALLOWED`) for
         an agent naming somebody else; `ABORTED` when the ticket's version is not the expected one (`VERSION_MISMATCH`), or when
         too many others were changing it (`CONTENTION`); `FAILED_PRECONDITION` (`TICKET_NOT_ASSIGNABLE`) for a `resolved` or
-        `closed` ticket, even when it is assigned to its present assignee.
+        `closed` ticket, even when it is assigned to its present assignee, and for a new assignee on the roster who has as many
+        tickets as they can bear (`AGENT_AT_CAPACITY`), or does not work here any more (`AGENT_NOT_ACTIVE`).
         """
 
     @_abc_1.abstractmethod
@@ -378,6 +476,88 @@ class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id,
         page size or page token; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or, for users, belongs to
         somebody else.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTicketOrder(
+        self,
+        request: _ticket_service_pb2.GetTicketOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ticket_order_pb2.TicketOrder, _abc.Awaitable[_ticket_order_pb2.TicketOrder]]:
+        """Returns the order that a ticket is about, as the Order Service tells it. For staff. It never waits longer than a moment,
+        and never fails because the Order Service does: then it answers with what is known, and says how old that is.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+        id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTicketRequester(
+        self,
+        request: _ticket_service_pb2.GetTicketRequesterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ticket_requester_pb2.TicketRequester, _abc.Awaitable[_ticket_requester_pb2.TicketRequester]]:
+        """Returns who a ticket's owner is, as the User Service tells it. For staff. It never waits longer than a moment, and never
+        fails because the User Service does.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+        id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
+        """
+
+    @_abc_1.abstractmethod
+    def RevealTicket(
+        self,
+        request: _ticket_service_pb2.RevealTicketRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ticket_pb2.Ticket, _abc.Awaitable[_ticket_pb2.Ticket]]:
+        """Returns a ticket with its texts as they were written, where they are masked otherwise. For supervisors. That somebody
+        looked is written to the history, also where nothing was masked.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
+        id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `ABORTED` (`CONTENTION`) when too many others were
+        changing the ticket.
+        """
+
+    @_abc_1.abstractmethod
+    def RateTicket(
+        self,
+        request: _ticket_service_pb2.RateTicketRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feedback_pb2.TicketFeedback, _abc.Awaitable[_feedback_pb2.TicketFeedback]]:
+        """Rates the resolution of a ticket, or changes the rating. For its owner. The ticket must be `resolved` or `closed`. A rating
+        may be changed for 7 days, unless the service is configured otherwise; a ticket that was resolved again since may be
+        rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again change nothing.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for staff and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
+        fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or belongs to somebody else;
+        `FAILED_PRECONDITION` for a ticket that is `open` or `in_progress` (`TICKET_NOT_RATABLE`), and for a rating that can't be
+        changed any more (`FEEDBACK_FINAL`); `ABORTED` (`CONTENTION`) when too many others were changing the ticket.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTicketFeedback(
+        self,
+        request: _ticket_service_pb2.GetTicketFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feedback_pb2.TicketFeedback, _abc.Awaitable[_feedback_pb2.TicketFeedback]]:
+        """Returns the feedback on a ticket. For its owner and staff.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed id;
+        `NOT_FOUND` for a ticket that does not exist or, for users, belongs to somebody else (`TICKET_NOT_FOUND`), and for one that
+        was not rated (`FEEDBACK_NOT_FOUND`).
+        """
+
+    @_abc_1.abstractmethod
+    def ListUnattendedTickets(
+        self,
+        request: _ticket_service_pb2.ListUnattendedTicketsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ticket_service_pb2.ListTicketsResponse, _abc.Awaitable[_ticket_service_pb2.ListTicketsResponse]]:
+        """Lists the tickets that are flagged as unattended, the most urgent first, and among equally urgent ones the oldest first.
+        For supervisors.
+
+        Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad filters,
+        page size or page token.
         """
 
 def add_TicketServiceServicer_to_server(servicer: TicketServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
