@@ -21,6 +21,7 @@ _NEW: Node = {
     "created_at": _OPENED,
     "updated_at": _OPENED,
     "version": 1,
+    "sensitive_findings": [],
 }
 _ASSIGNED: Node = {**_NEW, "status": "in_progress", "assigned_to": _AGENT, "updated_at": _TAKEN, "version": 2}
 _RESOLVED: Node = {
@@ -39,6 +40,7 @@ _COMMENT: Node = {
     "is_internal": False,
     "created_at": "2026-11-24T17:09:30.500Z",
     "author_role": "customer",
+    "sensitive_findings": [],
 }
 _FLAGGED: Node = {**_ASSIGNED, "flagged_at": "2026-11-24T18:10:02.117Z"}
 _CARD: Node = {"field": "description", "kind": "card_number", "start": 11, "length": 16}
@@ -61,6 +63,7 @@ _RATED: Node = {
     "rated_at": "2026-11-24T17:40:00Z",
     "updated_at": "2026-11-24T17:40:00Z",
     "changeable_until": "2026-12-01T17:40:00Z",
+    "sensitive_findings": [],
 }
 _ORDER: Node = {
     "id": "7e57d004-2b97-4e7a-b45f-5387367791cd",

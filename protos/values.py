@@ -60,6 +60,7 @@ VALUES: dict[str, Node] = {
     "previous_assignee": _uuid("a9e47001-90aa-4d11-b7c2-1e2f3a4b5c6d"),
     "ticket_ids": _uuid(),
     "from_agent": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
+    "erased_user_id": _uuid("c0ffee00-6c1d-4f0e-9d7b-2f1a5e8b3c46"),
     "resolved_by": _uuid("a9e47000-51b2-4c8d-8f3e-7d6c5b4a3928"),
     "customer_id": _uuid("c0ffee00-6c1d-4f0e-9d7b-2f1a5e8b3c46"),
     "restaurant_id": _uuid("4e57a04a-2b97-4e7a-b45f-5387367791cd"),

@@ -110,7 +110,7 @@ def comment(ticket: Ticket, caller: Caller, *, is_internal: bool, reopens: bool,
 
 
 def attends(ticket: Ticket, caller: Caller, change: Change | None) -> bool:
-    """Whether an act on the ticket starts its waiting for staff anew: anything by staff, a new assignee, a reopening."""
+    """Whether an act starts the ticket's waiting for staff anew: anything by staff, a new assignee, a reopening."""
     if change is None or caller.is_staff:
         return caller.is_staff
     reopened = ticket.status == Status.RESOLVED and change.status is Status.IN_PROGRESS

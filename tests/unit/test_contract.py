@@ -45,6 +45,38 @@ CALLS = {
     "CommentService.ListComments": (
         "get", "/api/v1/tickets/{ticket_id}/comments", "ListCommentsRequest", "ListCommentsResponse",
     ),
+    "TicketService.GetTicketOrder": (
+        "get", "/api/v1/tickets/{ticket_id}/order", "GetTicketOrderRequest", "TicketOrder",
+    ),
+    "TicketService.GetTicketRequester": (
+        "get", "/api/v1/tickets/{ticket_id}/requester", "GetTicketRequesterRequest", "TicketRequester",
+    ),
+    "TicketService.RevealTicket": ("post", "/api/v1/tickets/{ticket_id}/reveal", "RevealTicketRequest", "Ticket"),
+    "TicketService.RateTicket": ("put", "/api/v1/tickets/{ticket_id}/feedback", "RateTicketRequest", "TicketFeedback"),
+    "TicketService.GetTicketFeedback": (
+        "get", "/api/v1/tickets/{ticket_id}/feedback", "GetTicketFeedbackRequest", "TicketFeedback",
+    ),
+    "TicketService.ListUnattendedTickets": (
+        "get", "/api/v1/tickets/unattended", "ListUnattendedTicketsRequest", "ListTicketsResponse",
+    ),
+    "CommentService.RevealComment": (
+        "post", "/api/v1/tickets/{ticket_id}/comments/{comment_id}/reveal", "RevealCommentRequest", "TicketComment",
+    ),
+    "AgentService.SetAgent": ("put", "/api/v1/agents/{agent_id}", "SetAgentRequest", "Agent"),
+    "AgentService.GetAgent": ("get", "/api/v1/agents/{agent_id}", "GetAgentRequest", "Agent"),
+    "AgentService.ListAgents": ("get", "/api/v1/agents", "ListAgentsRequest", "ListAgentsResponse"),
+    "AgentService.SetAgentAvailability": (
+        "put", "/api/v1/agents/{agent_id}/availability", "SetAgentAvailabilityRequest", "Agent",
+    ),
+    "AgentService.ReassignTickets": (
+        "post", "/api/v1/tickets/reassign", "ReassignTicketsRequest", "ReassignTicketsResponse",
+    ),
+    "PrivacyService.ErasePersonalData": (
+        "post", "/api/v1/users/{user_id}/erase", "ErasePersonalDataRequest", "ErasePersonalDataResponse",
+    ),
+    "PrivacyService.ExportPersonalData": (
+        "post", "/api/v1/users/{user_id}/export", "ExportPersonalDataRequest", "ExportPersonalDataResponse",
+    ),
 }  # fmt: skip
 
 VOCABULARY = {
@@ -52,22 +84,23 @@ VOCABULARY = {
     "Ticket.Priority": ["low", "medium", "high", "urgent"],
     "TicketEvent.Type": [
         "ticket_created", "ticket_assigned", "ticket_status_changed", "ticket_commented", "ticket_resolved",
-        "ticket_closed",
+        "ticket_closed", "ticket_flagged", "ticket_rated", "ticket_erased", "ticket_revealed", "ticket_exported",
     ],
     "Actor.Role": ["customer", "restaurant", "driver", "support_agent", "support_supervisor", "service"],
 }  # fmt: skip
 
 OPTIONAL = {
-    "Ticket": {"order_id", "assigned_to", "resolved_at", "resolution_notes"},
+    "Ticket": {"order_id", "assigned_to", "resolved_at", "resolution_notes", "flagged_at"},
     "TicketComment": set(),
-    "TicketSnapshot": {"order_id", "assigned_to", "resolved_at"},
+    "TicketSnapshot": {"order_id", "assigned_to", "resolved_at", "flagged_at"},
     "TicketEvent": {
         "from", "to", "assigned_to", "previous_assignee", "reason", "comment_id", "author_role", "has_resolution_notes",
+        "rating", "erased_user_id",
     },
 }  # fmt: skip
 
-# The texts that are in no event.
-PRIVATE = {"description", "resolution_notes"}
+# The texts that are in no event, and what was found in texts.
+PRIVATE = {"description", "resolution_notes", "sensitive_findings"}
 
 # What the tests look at in the OpenAPI document.
 Reference = TypedDict("Reference", {"$ref": str})
@@ -236,7 +269,7 @@ def test_exactly_the_optional_fields_of_a_resource_may_be_absent(name: str) -> N
 def test_a_ticket_has_the_fields_of_the_contract_in_its_order() -> None:
     assert [field.name for field in message("Ticket").field] == [
         "id", "user_id", "order_id", "subject", "description", "status", "priority", "assigned_to", "resolved_at",
-        "resolution_notes", "created_at", "updated_at", "version",
+        "resolution_notes", "created_at", "updated_at", "version", "flagged_at", "sensitive_findings",
     ]  # fmt: skip
 
 
@@ -250,7 +283,7 @@ def test_a_snapshot_is_a_ticket_without_its_private_texts() -> None:
 def test_a_history_entry_is_an_event_without_its_snapshot_and_with_its_visibility() -> None:
     event = {field.name: field.type_name for field in message("TicketEvent").field}
     entry = {field.name: field.type_name for field in message("HistoryEntry").field}
-    assert entry.keys() ^ event.keys() == {"ticket", "is_internal"}
+    assert entry.keys() ^ event.keys() == {"ticket", "is_internal", "erased_user_id"}
     assert entry.items() - event.items() == {("is_internal", "")}
 
 

@@ -178,6 +178,8 @@ entries = st.builds(
     comment_id=absent(ids),
     author_role=absent(word(ROLES)),
     has_resolution_notes=absent(st.booleans()),
+    rating=absent(st.integers(1, 5)),
+    erased_user_id=absent(ids),
 )
 times = moments.map(lambda moment: moment.isoformat())
 snapshots = st.fixed_dictionaries(
@@ -193,6 +195,7 @@ snapshots = st.fixed_dictionaries(
         "created_at": times,
         "updated_at": times,
         "version": st.integers(1, 2**31 - 1),
+        "flagged_at": absent(times),
     }
 )
 
@@ -223,7 +226,7 @@ def test_a_time_of_the_snapshot_has_the_digits_of_proto_json_whatever_the_databa
     assert ticket["updated_at"] == f"2026-03-04T05:06:07{sent}Z"
 
 
-@pytest.mark.parametrize("private", ["description", "resolution_notes"])
+@pytest.mark.parametrize("private", ["description", "resolution_notes", "findings"])
 def test_an_event_has_no_room_for_the_long_texts(private: str) -> None:
     with pytest.raises(ValueError, match=private):
         event_message(an_entry(), SNAPSHOT | {private: "secret"})

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
+from nibble.support.v1 import agent_service_pb2, comment_service_pb2, privacy_service_pb2, ticket_service_pb2
 
 from server.domain import permissions
 from server.domain.callers import Role, require_call
@@ -16,6 +16,7 @@ from tests.unit.vocabulary import AGENT, OWNER, ROLES, STATUSES, a_caller, a_tic
 
 USERS = {"customer", "restaurant", "driver"}
 STAFF = {"support_agent", "support_supervisor"}
+SUPERVISORS = {"support_supervisor"}
 EVERYONE = set(ROLES)
 
 # The column "who", read as: which roles may ever make the call.
@@ -30,10 +31,24 @@ WHO = {
     "TicketService.ListTicketHistory": STAFF | USERS,
     "CommentService.AddComment": STAFF | USERS,
     "CommentService.ListComments": STAFF | USERS,
+    "TicketService.GetTicketOrder": STAFF,
+    "TicketService.GetTicketRequester": STAFF,
+    "TicketService.RevealTicket": SUPERVISORS,
+    "TicketService.RateTicket": USERS,
+    "TicketService.GetTicketFeedback": STAFF | USERS,
+    "TicketService.ListUnattendedTickets": SUPERVISORS,
+    "CommentService.RevealComment": SUPERVISORS,
+    "AgentService.SetAgent": SUPERVISORS,
+    "AgentService.GetAgent": STAFF,
+    "AgentService.ListAgents": STAFF,
+    "AgentService.SetAgentAvailability": STAFF,
+    "AgentService.ReassignTickets": SUPERVISORS,
+    "PrivacyService.ErasePersonalData": SUPERVISORS | {"service"},
+    "PrivacyService.ExportPersonalData": SUPERVISORS | {"service"},
 }
 CALLS = {
     f"{service.name}.{method.name}"
-    for module in (ticket_service_pb2, comment_service_pb2)
+    for module in (ticket_service_pb2, comment_service_pb2, agent_service_pb2, privacy_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }

@@ -120,7 +120,7 @@ class TicketStory:
 
     def _snapshot(self) -> dict[str, object]:
         fields = self._ticket._asdict()
-        del fields["description"], fields["resolution_notes"]
+        del fields["description"], fields["resolution_notes"], fields["findings"]
         return {name: _json(value) for name, value in fields.items()}
 
 

@@ -71,7 +71,7 @@ class Agent(_message.Message):
     display_name: _builtins.str
     """What they are called, 1 to 200 characters (code points), trimmed."""
     role: _actor_pb2.Actor.Role.ValueType
-    """`support_agent` or `support_supervisor`."""
+    """What they are: `support_agent` or `support_supervisor`."""
     tier: _builtins.int
     """The level of support that they give, 1 (first line) to 5."""
     capacity: _builtins.int

@@ -39,7 +39,7 @@ class SetAgentRequest(_message.Message):
     display_name: _builtins.str
     """What they are called, 1 to 200 characters (code points) after trimming."""
     role: _actor_pb2.Actor.Role.ValueType
-    """`support_agent` or `support_supervisor`; `support_agent` by default."""
+    """What they are: `support_agent` (the default) or `support_supervisor`."""
     tier: _builtins.int
     """The level of support that they give, 1 (first line) to 5; 1 by default."""
     capacity: _builtins.int

@@ -73,7 +73,7 @@ class TicketOrder(_message.Message):
         CURRENCY_FIELD_NUMBER: _builtins.int
         MINOR_UNITS_FIELD_NUMBER: _builtins.int
         currency: _builtins.str
-        """The currency's code of ISO 4217, such as `EUR`."""
+        """The currency's code of ISO 4217, such as EUR."""
         minor_units: _builtins.int
         """How much, in the currency's smallest unit: 1234 is 12.34 EUR."""
         def __init__(

@@ -163,9 +163,9 @@ _STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Add columns, tables and the constraint on assignments. Existing tickets count as attended to when they last changed.
+    """Add columns, tables and the constraint on assignments. All tickets are rewritten, and writers wait meanwhile.
 
-    The tickets are rewritten, and writers wait meanwhile.
+    What exists counts as attended to when it last changed.
     """
     for statement in _STATEMENTS:
         op.execute(statement)
