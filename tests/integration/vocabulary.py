@@ -30,7 +30,8 @@ KEY_TTL = timedelta(days=7)
 EVERY_TICKET = TicketFilters()
 EMPTY = """
     TRUNCATE admin_service.support_tickets, admin_service.ticket_comments, admin_service.ticket_events,
-        admin_service.idempotency_keys
+        admin_service.idempotency_keys, admin_service.concealed_texts, admin_service.ticket_feedback,
+        admin_service.ticket_orders, admin_service.agents, admin_service.erasures
 """
 
 Row = dict[str, Any]
