@@ -42,9 +42,9 @@ FILL = """
     WITH made AS (
         INSERT INTO admin_service.support_tickets (
             id, user_id, subject, description, status, priority, created_at, updated_at, version, event_count,
-            history_count
+            history_count, unattended_since
         )
-        SELECT gen_random_uuid(), gen_random_uuid(), 'Backlog', 'x', 'open', 'low', now(), now(), 1, 5, 5
+        SELECT gen_random_uuid(), gen_random_uuid(), 'Backlog', 'x', 'open', 'low', now(), now(), 1, 5, 5, now()
         FROM generate_series(1, %s)
         RETURNING id
     )

@@ -22,13 +22,13 @@ PAGE = 21
 FILL = """
     INSERT INTO admin_service.support_tickets (
         id, user_id, subject, description, status, priority, assigned_to, created_at, updated_at, version,
-        event_count, history_count
+        event_count, history_count, unattended_since
     )
     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(mod(n, 601)), 32, '0')::uuid, 'Cold soup', repeat('cold ', 40),
         (array['open', 'in_progress', 'resolved', 'closed'])[1 + mod(n, 4)],
         (array['low', 'medium', 'high', 'urgent'])[1 + mod(n / 7, 4)],
         CASE WHEN mod(n, 3) > 0 THEN lpad(to_hex(mod(n, 5)), 32, '0')::uuid END,
-        %(start)s + n * interval '1 minute', %(start)s, 1, 1, 1
+        %(start)s + n * interval '1 minute', %(start)s, 1, 1, 1, %(start)s
     FROM generate_series(1, %(count)s) n;
 
     INSERT INTO admin_service.ticket_comments

@@ -46,8 +46,8 @@ def put_ticket(
         """
         INSERT INTO admin_service.support_tickets (
             id, user_id, subject, description, status, priority, created_at, updated_at, version, event_count,
-            history_count
-        ) VALUES ($1, $1, 'Cold soup', 'x', $2, 'low', $3, $3, 1, $4, $4)
+            history_count, unattended_since
+        ) VALUES ($1, $1, 'Cold soup', 'x', $2, 'low', $3, $3, 1, $4, $4, $3)
         """,
         [ticket, status, at, events],
     )

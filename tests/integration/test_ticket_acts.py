@@ -41,6 +41,7 @@ from tests.integration.vocabulary import (
 SNAPSHOT = {
     "id", "user_id", "order_id", "subject", "status", "priority", "assigned_to", "resolved_at", "created_at",
     "updated_at", "version",
+    "flagged_at",
 }  # fmt: skip
 
 

@@ -310,8 +310,8 @@ async def put_tickets(desk: Desk, rows: Sequence[Ticket]) -> None:
     names = Ticket._fields
     marks = ", ".join(["%s"] * len(names))
     statement = (
-        f"INSERT INTO admin_service.support_tickets ({', '.join(names)}, event_count, history_count)"  # noqa: S608
-        f" VALUES ({marks}, 0, 0)"
+        f"INSERT INTO admin_service.support_tickets ({', '.join(names)}, event_count, history_count, unattended_since)"  # noqa: S608
+        f" VALUES ({marks}, 0, 0, now())"
     )
     async with await psycopg.AsyncConnection.connect(desk.dsn) as connection:
         await connection.cursor().executemany(statement.encode(), rows)
