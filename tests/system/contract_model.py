@@ -143,7 +143,7 @@ class Model:
         if earlier is not None:
             return earlier
         times = {"id": UNKNOWN, "created_at": UNKNOWN, "updated_at": UNKNOWN}
-        shown = {**times, **values, "status": "open", "version": 1}
+        shown = {**times, **values, "status": "open", "version": 1, "sensitive_findings": []}
         ticket = Ticket(shown, created=shown)
         ticket.tell(caller, {"event_type": "ticket_created"})
         self.tickets.append(ticket)
@@ -192,7 +192,7 @@ class Model:
             return earlier
         require(ticket.shown["status"] != "closed" or is_internal, FAILED_PRECONDITION, "TICKET_CLOSED")
         author = {"user_id": caller.id, "author_role": caller.role}
-        comment = {"id": UNKNOWN, "created_at": UNKNOWN, **said, **author}
+        comment = {"id": UNKNOWN, "created_at": UNKNOWN, "sensitive_findings": [], **said, **author}
         ticket.comments.append(comment)
         self._tell_of_comment(caller, ticket, is_internal=is_internal)
         self._keep(caller, "AddComment", key, said, comment)
@@ -337,7 +337,7 @@ def check_times_and_ids(ticket: Ticket) -> None:
 
 def event_of(shown: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
     """The event that an entry of the history becomes; what of its ticket was never shown stays open."""
-    private = ("description", "resolution_notes")
+    private = ("description", "resolution_notes", "sensitive_findings")
     ticket = {name: value for name, value in snapshot.items() if name not in private}
     return {**{name: value for name, value in shown.items() if name != "is_internal"}, "ticket": ticket}
 

@@ -12,7 +12,10 @@ from tests.system.vocabulary import as_agent, as_customer, assign, comment, move
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6}|\.\d{9})?Z")
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
-PLAIN = {"id", "user_id", "subject", "description", "status", "priority", "created_at", "updated_at", "version"}
+PLAIN = {
+    "id", "user_id", "subject", "description", "status", "priority", "created_at", "updated_at", "version",
+    "sensitive_findings",
+}  # fmt: skip
 OPTIONAL = {"order_id", "assigned_to", "resolved_at", "resolution_notes"}
 
 
@@ -60,6 +63,7 @@ def test_a_comment_has_every_field_false_ones_too(rest: Door) -> None:
         "comment": "🍲 where?",
         "is_internal": False,
         "author_role": "customer",
+        "sensitive_findings": [],
     }
 
 

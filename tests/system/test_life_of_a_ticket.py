@@ -78,6 +78,7 @@ CHANGES = [1, 2, 1, 2, 2, 2, 2]
 ACTORS = ["owner", *["boss"] * 2, *["agent"] * 3, *["owner"] * 2, *["agent"] * 2, *["owner"] * 2]
 
 ENVELOPE = {"event_id", "event_type", "ticket_id", "sequence", "change_id", "occurred_at", "actor", "ticket"}
+PRIVATE = {"description", "resolution_notes", "sensitive_findings"}
 SNAPSHOT = {"id", "user_id", "order_id", "subject", "status", "priority", "created_at", "updated_at", "version"}
 
 
@@ -153,9 +154,7 @@ def test_a_snapshot_shows_the_ticket_as_it_was_after_the_change(life: Life, even
     for name in ("status", "version"):
         assert snapshots[0][name] == life.created[name]
     assert snapshots[0].keys() == SNAPSHOT
-    assert snapshots[-1] == {
-        name: value for name, value in life.closed.items() if name not in ("description", "resolution_notes")
-    }
+    assert snapshots[-1] == {name: value for name, value in life.closed.items() if name not in PRIVATE}
     assert [snapshot["version"] for snapshot in snapshots] == [1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
 
 
