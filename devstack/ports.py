@@ -18,7 +18,7 @@ _chosen: set[int] = set()
 BEHIND_THE_API = ("notification-api", "analytics-api")
 """The parts that answer gRPC on the ports after those of the API workers, in this order."""
 
-MEASURED_AFTER_THE_API = ("relay", "notifier", "notification-api", "analyst", "analytics-api")
+MEASURED_AFTER_THE_API = ("relay", "notifier", "notification-api", "analyst", "analytics-api", "sweeper")
 """The parts that serve metrics on the ports after those of the API workers, in this order."""
 
 

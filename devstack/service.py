@@ -3,7 +3,7 @@
 import http.client
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from devstack.identity import write_private
@@ -28,7 +28,11 @@ def programs(env: Mapping[str, str], ports: Ports, workers: int, tls: Tls | None
             needs=["migrate"],
             drains=True,
         ),
-        *(_worker(name, env, ports.metrics_of(name, workers)) for name in ("relay", "notifier", "analyst")),
+        *(
+            _worker(name, env, ports.metrics_of(name, workers), ["migrate", "kafka"])
+            for name in ("relay", "notifier", "analyst")
+        ),
+        _worker("sweeper", env, ports.metrics_of("sweeper", workers), ["migrate"]),
         *(
             _another_api(name, env, ports.grpc_of(name, workers), ports.metrics_of(name, workers), tls)
             for name in BEHIND_THE_API
@@ -36,14 +40,14 @@ def programs(env: Mapping[str, str], ports: Ports, workers: int, tls: Tls | None
     ]
 
 
-def _worker(name: str, env: Mapping[str, str], metrics_port: int) -> Program:
-    """A role that lives on PostgreSQL and Kafka; it is at work once it tells its numbers."""
+def _worker(name: str, env: Mapping[str, str], metrics_port: int, needs: Sequence[str]) -> Program:
+    """A role that answers nobody; it is at work once it tells its numbers."""
     return Program(
         name,
         [*_SERVER, name],
         is_ready=lambda: http_status(metrics_port, "/metrics") == 200,
         env={**env, "METRICS_PORT": str(metrics_port)},
-        needs=["migrate", "kafka"],
+        needs=needs,
         drains=True,
     )
 

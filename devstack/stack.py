@@ -27,7 +27,7 @@ from devstack.watch import Watch
 
 PARTS = (
     *("postgres", "kafka", "user-service", "mail"),
-    *("migrate", "api", "relay", "notifier", "notification-api", "analyst", "analytics-api"),
+    *("migrate", "api", "relay", "notifier", "notification-api", "analyst", "analytics-api", "sweeper"),
     "gateway",
 )
 """Every part, each after those that it needs."""

@@ -3,12 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
 from server import telemetry
-from server.app import republish
+from server.app import analytics, migrations, notification, notification_api, republish, support, sweeper
 from server.app.process import StartError
 from server.processes import CANNOT_START
 from server.settings import Role, Settings, SettingsError, read_settings
@@ -33,44 +33,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(role, _environ(arguments))
         telemetry.configure_logging(settings.log_level, settings.log_format)
-        return _run(role, settings, arguments)
+        return _RUN[role](settings, arguments)
     except (SettingsError, StartError) as error:
         for line in str(error).strip().splitlines():
             print(f"server {arguments.command}: {line}", file=sys.stderr)  # noqa: T201
         return CANNOT_START
 
 
-def _run(role: Role, settings: Settings, arguments: argparse.Namespace) -> int:
-    """Each role loads what it needs and no more."""
-    if role is Role.DEAD_EMAILS:
-        from server.app.notification import deal_with_dead_emails
-
-        return deal_with_dead_emails(settings, arguments.act, arguments.ids)
-    if role is Role.MIGRATE:
-        from server.app.migrations import run_migrate
-
-        return run_migrate(settings)
-    if role is Role.REPUBLISH:
-        return republish.run_republish(settings, arguments)
-    if role is Role.NOTIFIER:
-        from server.app.notification import run_notifier
-
-        return run_notifier(settings)
-    if role is Role.NOTIFICATION_API:
-        from server.app.notification_api import run_api
-
-        return run_api(settings)
-    from server.app import analytics, support
-
-    if role is Role.ANALYST:
-        return analytics.run_analyst(settings)
-    if role is Role.ANALYTICS_API:
-        return analytics.run_api(settings)
-    if role is Role.REBUILD_ANALYTICS:
-        return analytics.run_rebuild(settings, forget=arguments.forget)
-    if role is Role.API:
-        return support.run_api(settings, until_stdin_closes=arguments.until_stdin_closes)
-    return support.run_relay(settings)
+# What a role needs beside settings is loaded when it runs.
+_RUN: Mapping[Role, Callable[[Settings, argparse.Namespace], int]] = {
+    Role.API: lambda settings, given: support.run_api(settings, until_stdin_closes=given.until_stdin_closes),
+    Role.RELAY: lambda settings, _: support.run_relay(settings),
+    Role.SWEEPER: lambda settings, _: sweeper.run_sweeper(settings),
+    Role.MIGRATE: lambda settings, _: migrations.run_migrate(settings),
+    Role.REPUBLISH: republish.run_republish,
+    Role.NOTIFIER: lambda settings, _: notification.run_notifier(settings),
+    Role.NOTIFICATION_API: lambda settings, _: notification_api.run_api(settings),
+    Role.DEAD_EMAILS: lambda settings, given: notification.deal_with_dead_emails(settings, given.act, given.ids),
+    Role.ANALYST: lambda settings, _: analytics.run_analyst(settings),
+    Role.ANALYTICS_API: lambda settings, _: analytics.run_api(settings),
+    Role.REBUILD_ANALYTICS: lambda settings, given: analytics.run_rebuild(settings, forget=given.forget),
+}
 
 
 def _deal_with_dead_letters(arguments: argparse.Namespace, bootstrap_servers: str) -> int:
@@ -142,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("analytics-api", help="answer gRPC calls for reports")
     rebuild = commands.add_parser("rebuild-analytics", help="build the facts anew, from the topic's beginning on")
     rebuild.add_argument("--forget", action="store_true", help="from the topic alone: older facts are lost")
+    commands.add_parser("sweeper", help="do what is due because time has passed")
     commands.add_parser("migrate", help="bring the database up to date, then end")
     letters = commands.add_parser(
         "dead-letters", help="look at the events that a consumer could not use, or deal with them"

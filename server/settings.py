@@ -28,6 +28,7 @@ class Role(StrEnum):
     REPUBLISH = "republish"
     REBUILD_ANALYTICS = "rebuild-analytics"
     DEAD_EMAILS = "dead-emails"
+    SWEEPER = "sweeper"
 
 
 APIS = (Role.API, Role.NOTIFICATION_API, Role.ANALYTICS_API)
@@ -162,6 +163,8 @@ class Settings:
     email_retry_seconds: float = _setting(_seconds, 5.0)
     email_retry_max_seconds: float = _setting(_seconds, 900.0)
     email_give_up_seconds: float = _setting(_long, 21_600.0)
+    sweep_interval_seconds: float = _setting(_seconds, 5.0)
+    sweep_round_seconds: float = _setting(_seconds, 20.0)
     tls_cert_file: Path | None = _setting(Path)  # noqa: RUF009
     tls_key_file: Path | None = _setting(Path)  # noqa: RUF009
     tls_client_ca_file: Path | None = _setting(Path)  # noqa: RUF009

@@ -53,6 +53,11 @@ EMAILS = Counter("nibble_emails", "E-mails that came to an end, and attempts tha
 EMAILS_WAITING = Gauge("nibble_emails_waiting", "E-mails that are not sent so far, due or not, up to 100000")
 OLDEST_DUE_EMAIL_SECONDS = Gauge("nibble_emails_oldest_due_seconds", "How long the oldest waiting e-mail has been due")
 SMTP_TROUBLE = Gauge("nibble_smtp_trouble_timestamp_seconds", "When the SMTP server last failed as a whole")
+SWEEP_DONE = Counter("nibble_sweep_done", "Pieces of work that a sweep has done", ["sweep"])
+SWEEP_OLDEST_DUE_SECONDS = Gauge(
+    "nibble_sweep_oldest_due_seconds", "How long the oldest piece of work of a sweep has been due", ["sweep"]
+)
+SWEEP_ROUNDS = Gauge("nibble_sweep_rounds_timestamp_seconds", "When a sweep's last whole round ended", ["sweep"])
 for _gauge in (BACKLOG_MEASURED, CONSUMER_LAG_EVENTS, CONSUMER_LAG_SECONDS, CONSUMER_TROUBLE):
     _gauge.set(math.nan)
 for _gauge in (EMAILS_WAITING, OLDEST_DUE_EMAIL_SECONDS, SMTP_TROUBLE):

@@ -1,5 +1,6 @@
 """What every process of the service does, whatever its role."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -45,6 +46,19 @@ def stop_at_signals(grace_seconds: float) -> threading.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    return stop
+
+
+def stop_loop_at_signals(grace_seconds: float) -> asyncio.Event:
+    """As `stop_at_signals`, for a process that is one event loop, the running one: it wakes up from its waits."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        stop.set()
+        _end_within(grace_seconds)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
     return stop
 
 

@@ -2,18 +2,13 @@
 
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import structlog
 
 from server.app import api_process
+from server.app.collaborators import collaborators
 from server.app.process import now, serve_metrics, stop_at_signals
-from server.domain.paging import PageTokens
 from server.settings import Settings
-
-if TYPE_CHECKING:
-    from server.db.database import Database
-    from server.usecases.collaborators import Collaborators
 
 RELAY_GRACE_SECONDS = 5.0
 
@@ -70,23 +65,8 @@ def _compose(settings: Settings) -> api_process.Api:
     from server.domain.permissions import MAY_CALL
 
     database = api_process.database(settings, PROBE)
-    on = _collaborators(settings, database)
+    on = collaborators(settings, database, settings.page_token_key)
     tickets = ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"]
     comments = comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"]
     services = [Service(tickets, TicketServicer(on).methods()), Service(comments, CommentServicer(on).methods())]
     return api_process.Api(database, MAY_CALL, services)
-
-
-def _collaborators(settings: Settings, database: "Database") -> "Collaborators":
-    from uuid_utils.compat import uuid7
-
-    from server.usecases.collaborators import Collaborators
-
-    return Collaborators(
-        db=database,
-        page_tokens=PageTokens(settings.page_token_key),
-        clock=now,
-        new_id=uuid7,
-        idempotency_key_ttl=timedelta(seconds=settings.idempotency_key_ttl_seconds),
-        reopen_on_comment=settings.reopen_on_comment,
-    )

@@ -146,6 +146,33 @@ FIND_KEY = compiled(
 )
 
 
+def _forget_expired_keys() -> Statement:
+    """Delete at most `limit` expired keys, the oldest first, and tell how many.
+
+    Keys that others have locked are passed over: another sweeper deletes them, or their caller renews them. One that
+    was renewed since this statement began is looked at again once it is locked, and stays. The rows are found again by
+    where they lie: not knowing the limit, PostgreSQL would read the whole table to find them by their key.
+    """
+    place: ColumnElement[Any] = literal_column("idempotency_keys.ctid")
+    expired = (
+        select(place)
+        .select_from(idempotency_keys)
+        .where(idempotency_keys.c.created_at < moment("expired_before"))
+        .order_by(idempotency_keys.c.created_at)
+        .limit(param("limit", Integer))
+        .with_for_update(skip_locked=True)
+    )
+    is_among = place == any_(func.array(expired.scalar_subquery()))
+    gone = delete(idempotency_keys).where(is_among).returning(idempotency_keys.c.created_at).cte("gone")
+    return compiled(select(func.count()).select_from(gone))
+
+
+FORGET_EXPIRED_KEYS = _forget_expired_keys()
+OLDEST_EXPIRED_KEY = compiled(
+    select(func.min(idempotency_keys.c.created_at)).where(idempotency_keys.c.created_at < moment("expired_before"))
+)
+
+
 # --- Writes -----------------------------------------------------------------------------------------------------------
 
 

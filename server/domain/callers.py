@@ -41,6 +41,9 @@ class Caller(NamedTuple):
         return self.role in STAFF
 
 
+ITSELF = Caller(UUID(int=0), Role.SERVICE)
+"""The service where it acts on its own, with nobody calling (actor.proto)."""
+
 CallTable = Mapping[str, frozenset[Role]]
 """Which roles may make a call, by `Service.Method`; a call that is not there may be made by nobody."""
 

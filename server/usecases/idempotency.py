@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import datetime
+from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -10,6 +11,9 @@ from server.db import statements
 from server.domain.callers import Caller
 from server.errors import IdempotencyKeyReused
 from server.usecases.collaborators import Collaborators
+from server.usecases.sweeping import TimeLeft, in_batches
+
+KEYS_AT_ONCE = 1_000
 
 
 class Claim(NamedTuple):
@@ -53,3 +57,20 @@ async def find_earlier(on: Collaborators, caller: Caller, claimed: Claim | None,
     if found.payload_hash != claimed.payload_hash:
         raise IdempotencyKeyReused
     return found.resource_id
+
+
+async def forget_expired_keys(on: Collaborators, now: datetime, time_left: TimeLeft) -> int:
+    """Sweep: delete keys that have expired, which changes nothing for callers; returns how many."""
+    values = {"expired_before": now - on.idempotency_key_ttl, "limit": KEYS_AT_ONCE}
+
+    async def batch() -> int:
+        return await on.db.fetch_one(statements.FORGET_EXPIRED_KEYS, values, itemgetter(0)) or 0
+
+    return await in_batches(batch, KEYS_AT_ONCE, time_left)
+
+
+async def oldest_expired_key(on: Collaborators, now: datetime) -> datetime | None:
+    """Since when the first of the keys that are still there has been expired; None where none is."""
+    values = {"expired_before": now - on.idempotency_key_ttl}
+    oldest: datetime | None = await on.db.fetch_one(statements.OLDEST_EXPIRED_KEY, values, itemgetter(0))
+    return oldest + on.idempotency_key_ttl if oldest else None

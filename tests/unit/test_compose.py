@@ -167,7 +167,7 @@ def test_what_starts_waits_for_what_it_needs() -> None:
     assert waits_for("topics") == {"kafka": healthy}
     assert waits_for("migrate") == {"postgres": healthy}
     assert waits_for("api") == {"postgres": healthy, "migrate": done}
-    for name in ("notification-api", "analytics-api"):
+    for name in ("notification-api", "analytics-api", "sweeper"):
         assert waits_for(name) == {"postgres": healthy, "migrate": done}
     for name in ("relay", "notifier", "analyst"):
         assert waits_for(name) == {"postgres": healthy, "migrate": done, "topics": done}

@@ -42,9 +42,10 @@ def test_every_worker_has_its_ports_and_the_other_parts_follow() -> None:
         "METRICS_PORT + 4": Ports().metrics_of("notification-api", 2),
         "METRICS_PORT + 5": Ports().metrics_of("analyst", 2),
         "METRICS_PORT + 6": Ports().metrics_of("analytics-api", 2),
+        "METRICS_PORT + 7": Ports().metrics_of("sweeper", 2),
     }
     assert claims["GRPC_PORT + 3"] == 50054
-    assert claims["METRICS_PORT + 6"] == 9470
+    assert claims["METRICS_PORT + 7"] == 9471
 
 
 def test_a_part_keeps_its_ports_when_others_are_left_out() -> None:

@@ -44,6 +44,10 @@ def test_who_lives_on_events_waits_for_kafka_and_for_no_stand_in(name: str) -> N
     assert PROGRAMS[name].needs == ["migrate", "kafka"]
 
 
+def test_the_sweeper_waits_for_the_tables_alone() -> None:
+    assert PROGRAMS["sweeper"].needs == ["migrate"]
+
+
 def test_whoever_has_work_to_finish_is_stopped_before_what_it_stands_on() -> None:
     assert {name for name, program in PROGRAMS.items() if not program.drains} == {"migrate"}
 

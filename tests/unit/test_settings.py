@@ -68,6 +68,8 @@ DEFAULTS = {
     "email_retry_seconds": 5,
     "email_retry_max_seconds": 900,
     "email_give_up_seconds": 6 * 3600,
+    "sweep_interval_seconds": 5,
+    "sweep_round_seconds": 20,
     "tls_cert_file": None,
     "tls_key_file": None,
     "tls_client_ca_file": None,
@@ -145,6 +147,8 @@ NUMBERS = {
     "DIGEST_WINDOW_SECONDS": ["0", "nan", "x"],
     "EMAIL_LEASE_SECONDS": ["0", "4.9", "nan", "x"],
     "NOTIFY_WITHIN_SECONDS": ["0", "inf", "7d"],
+    "SWEEP_INTERVAL_SECONDS": ["0", "nan", "x"],
+    "SWEEP_ROUND_SECONDS": ["0", "inf", "x"],
 }
 WORDS = {
     "LOG_LEVEL": ["INFO", "loud"],
@@ -194,9 +198,10 @@ def test_each_role_names_what_it_lacks(role: Role, name: str, how: str) -> None:
         read_settings(role, environ)
 
 
-def test_the_relay_and_the_migrator_need_nothing_of_the_api() -> None:
+def test_the_relay_the_sweeper_and_the_migrator_need_nothing_of_the_api() -> None:
     assert read_settings(Role.RELAY, RELAY).page_token_key is None
-    assert read_settings(Role.MIGRATE, MIGRATE).kafka_bootstrap_servers is None
+    for role in (Role.MIGRATE, Role.SWEEPER):
+        assert read_settings(role, MIGRATE).kafka_bootstrap_servers is None
 
 
 @pytest.mark.parametrize(

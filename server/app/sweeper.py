@@ -1,0 +1,72 @@
+"""The sweeper: the process that does what is due because time has passed."""
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from server.app import api_process
+from server.app.collaborators import collaborators
+from server.app.process import now, serve_metrics, stop_loop_at_signals
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.usecases.collaborators import Collaborators
+    from server.workers.sweeper import Sweep
+
+SWEEPER_GRACE_SECONDS = 5.0
+# A sweep is at one statement at a time.
+MOST_CONNECTIONS = 4
+
+_log = structlog.stdlib.get_logger("nibble.app")
+
+
+def run_sweeper(settings: Settings) -> int:
+    """Sweep until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        StartError: the metrics port is taken.
+    """
+    import uvloop
+
+    serve_metrics(settings)
+    # The pool tells of every attempt to connect; the sweeper says once that the database is away, and once that it is
+    # back.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    uvloop.run(_run(settings))
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    from server.db.statements import PROBE
+    from server.workers.sweeper import Pace, Sweeper
+
+    stop = stop_loop_at_signals(SWEEPER_GRACE_SECONDS)
+    small = replace(settings, db_pool_size=min(settings.db_pool_size, MOST_CONNECTIONS))
+    database = api_process.database(small, PROBE)
+    pace = Pace(settings.sweep_interval_seconds, settings.sweep_round_seconds)
+    await database.open()
+    try:
+        # Nobody pages here, so any key will do.
+        on = collaborators(settings, database, secrets.token_bytes(32))
+        await Sweeper(_sweeps(on), pace, now).run(stop)
+    finally:
+        await database.close()
+    _log.info("stopped")
+
+
+def _sweeps(on: "Collaborators") -> "Sequence[Sweep]":
+    from server.usecases import idempotency
+    from server.workers.sweeper import Sweep
+
+    return [
+        Sweep(
+            "expired_idempotency_keys",
+            partial(idempotency.forget_expired_keys, on),
+            partial(idempotency.oldest_expired_key, on),
+        ),
+    ]
