@@ -1,6 +1,6 @@
 # Three images. `service` is every role of the service: `api`, `relay`, `migrate` and the others are commands of one program.
 # `gateway` is Envoy with the files of the API page; its configuration is mounted. `insecure-development-stand-ins` is for
-# development alone: what stands in for the User Service and for a mail server.
+# development alone: what stands in for the User Service, the Order Service and a mail server.
 
 FROM python:3.11.14-slim-trixie AS devstack
 

@@ -1,4 +1,4 @@
-"""The command line: `run`, `token`, `keys`, `mails`, `page`, `user-service`, `mail`, `fetch-jars` and `lock-jars`."""
+"""The command line: the stack and its tokens and mails, each stand-in by itself, and what pins and downloads files."""
 
 import argparse
 import os
@@ -90,6 +90,15 @@ def user_service(arguments: argparse.Namespace) -> None:
     run(user_service.run(_run_dir(os.environ), arguments.host, arguments.port))
 
 
+def order_service(arguments: argparse.Namespace) -> None:
+    """Stands in for the Order Service until SIGTERM."""
+    from asyncio import run
+
+    from devstack import order_service
+
+    run(order_service.run(_run_dir(os.environ), arguments.host, arguments.port))
+
+
 def mail(arguments: argparse.Namespace) -> None:
     """Catches mail until SIGTERM."""
     from asyncio import run
@@ -144,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("mails", help="print the mails that were caught, the newest last").set_defaults(command=mails)
     for name, help_text, command in (
         ("user-service", "stand in for the User Service (insecure, for development)", user_service),
+        ("order-service", "stand in for the Order Service (insecure, for development)", order_service),
         ("mail", "catch mail (insecure, for development)", mail),
     ):
         stand_in = commands.add_parser(name, help=help_text)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from devstack import orphans, service
+from devstack import order_service, orphans, service, user_service
 from devstack.control import Control
 from devstack.errors import StackError, StackStopped
 from devstack.gateway import CORS_ORIGINS, Gateway
@@ -21,12 +21,12 @@ from devstack.mail import Mails
 from devstack.part import Part, Program, Say
 from devstack.ports import LOOPBACK, MEASURED_AFTER_THE_API, Ports
 from devstack.postgres import DATABASE, Postgres
-from devstack.stand_ins import MailStandIn, UserServiceStandIn
+from devstack.stand_ins import GrpcServiceStandIn, MailStandIn
 from devstack.tls import Tls
 from devstack.watch import Watch
 
 PARTS = (
-    *("postgres", "kafka", "user-service", "mail"),
+    *("postgres", "kafka", "user-service", "order-service", "mail"),
     *("migrate", "api", "relay", "notifier", "notification-api", "analyst", "analytics-api", "sweeper"),
     "gateway",
 )
@@ -47,7 +47,7 @@ def _quiet(line: str) -> None:
 
 
 class Stack:
-    """PostgreSQL, Kafka, Envoy, two stand-ins and the service's processes on loopback, with all state in `run_dir`.
+    """PostgreSQL, Kafka, Envoy, three stand-ins and the service's processes on loopback, with all state in `run_dir`.
 
     A context manager that starts the stack and stops it. `env` overrides what the service reads from its environment;
     `parts` leaves parts out. With `durable=False` a power cut may destroy the data, which suits tests. `tls` makes the
@@ -82,7 +82,8 @@ class Stack:
         self._forks = ThreadPoolExecutor(1, "devstack-forks")
         self.postgres = Postgres(self.run_dir, durable=durable)
         self._kafka = Kafka(self.run_dir, ports.kafka, self._stopping)
-        self._user_service = UserServiceStandIn(self.run_dir)
+        self._user_service = GrpcServiceStandIn(user_service.NAME, self.run_dir)
+        self._order_service = GrpcServiceStandIn(order_service.NAME, self.run_dir)
         self._mail = MailStandIn(self.run_dir)
 
     def __enter__(self) -> Self:
@@ -150,6 +151,11 @@ class Stack:
         return self._user_service.control
 
     @property
+    def order_service(self) -> Control:
+        """Tells the Order Service's stand-in what to do; see order_service.py."""
+        return self._order_service.control
+
+    @property
     def mail(self) -> Control:
         """Tells the mail catcher what to do; see mail.py."""
         return self._mail.control
@@ -199,6 +205,7 @@ class Stack:
             "JWKS_FILE": str(identity / "jwks.json"),
             "PAGE_TOKEN_KEY": secret(identity / "page-token-key"),
             "USER_SERVICE_TARGET": self._user_service.target,
+            "ORDER_SERVICE_TARGET": self._order_service.target,
             "SMTP_HOST": LOOPBACK,
             "SMTP_PORT": str(self._mail.port),
             "SMTP_SECURITY": "none",
@@ -285,6 +292,7 @@ class Stack:
             self.postgres.program(),
             self._kafka.program(),
             self._user_service.program(),
+            self._order_service.program(),
             self._mail.program(),
             *service.programs(self.service_env(), self.ports, self.workers, self.tls),
             self._gateway(identity.jwks_file).program(),

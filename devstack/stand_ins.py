@@ -1,10 +1,11 @@
-"""The stand-ins for what is not ours, as parts of a stack: what user_service.py and mail.py run."""
+"""The stand-ins for what is not ours, as parts of a stack: what user_service.py, order_service.py and mail.py
+run."""
 
 import smtplib
 import sys
 from pathlib import Path
 
-from devstack import mail, user_service
+from devstack import mail
 from devstack.control import Control
 from devstack.part import Program
 from devstack.ports import LOOPBACK, free_port
@@ -37,11 +38,8 @@ class StandIn:
         return self.control.orders().get("behaviour") in SILENT
 
 
-class UserServiceStandIn(StandIn):
-    """The User Service of a stack."""
-
-    def __init__(self, run_dir: Path) -> None:
-        super().__init__(user_service.NAME, run_dir)
+class GrpcServiceStandIn(StandIn):
+    """The User Service or the Order Service of a stack."""
 
     @property
     def target(self) -> str:

