@@ -272,6 +272,12 @@ class UserServiceUnavailable(DependencyUnavailable):
     template = "the service can't reach the User Service; try again shortly"
 
 
+class OrderServiceUnavailable(DependencyUnavailable):
+    """The Order Service does not answer, or not as it should; nothing is known about the order that was asked for."""
+
+    template = "the service can't reach the Order Service; try again shortly"
+
+
 class DeadlineExceeded(ServiceError):
     """The call did not end within its deadline; whether a write took place is unknown."""
 

@@ -27,8 +27,12 @@ KEYS_FAILED = Counter("nibble_signing_keys_read_failures", "Looks at the source 
 CERTIFICATE_EXPIRY = Gauge("nibble_tls_certificate_expiry_timestamp_seconds", "When the certificate in use ends")
 USER_SERVICE_CALLS = Counter("nibble_user_service_calls", "Questions to the User Service, by outcome", ["outcome"])
 USER_SERVICE_OPEN = Gauge("nibble_user_service_breaker_open", "Whether the User Service is taken to be down (1) or not")
+ORDER_SERVICE_CALLS = Counter("nibble_order_service_calls", "Questions to the Order Service, by outcome", ["outcome"])
+ORDER_SERVICE_OPEN = Gauge(
+    "nibble_order_service_breaker_open", "Whether the Order Service is taken to be down (1) or not"
+)
 # A process without them has no number either: an alarm compares with NaN in vain.
-for _gauge in (KEYS, KEYS_READ, CERTIFICATE_EXPIRY, USER_SERVICE_OPEN):
+for _gauge in (KEYS, KEYS_READ, CERTIFICATE_EXPIRY, USER_SERVICE_OPEN, ORDER_SERVICE_OPEN):
     _gauge.set(math.nan)
 EVENTS_PUBLISHED = Counter("nibble_relay_events_published", "Events that Kafka has acknowledged")
 EVENTS_FAILED = Counter("nibble_relay_events_failed", "Sends of an event that failed and will be tried again")

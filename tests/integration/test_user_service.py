@@ -14,7 +14,8 @@ from devstack.stack import Stack
 from devstack.user_service import address_of, name_of
 from server.clients.bearer import BearerFile
 from server.clients.breaker import FAILURES, PAUSE
-from server.clients.user_service import BATCH, User, UserDirectory, connect
+from server.clients.user_service import BATCH, UserDirectory, connect
+from server.domain.users import User
 from server.errors import UserServiceUnavailable
 from tests.stack_folder import stack_folder
 from tests.system.vocabulary import eventually

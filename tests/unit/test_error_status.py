@@ -47,6 +47,7 @@ EXAMPLES: list[ServiceError] = [
     errors.DependencyUnavailable(),
     errors.NoSigningKeys(),
     errors.UserServiceUnavailable(),
+    errors.OrderServiceUnavailable(),
     errors.DeadlineExceeded(),
     errors.UnexpectedFailure(request_id="r-1"),
 ]

@@ -18,11 +18,9 @@ from server.clients.user_service import (
     BATCH,
     KEPT_SECONDS,
     KEPT_SECONDS_WITHOUT_ADDRESS,
-    LONGEST_EMAIL,
-    LONGEST_NAME,
-    User,
     UserDirectory,
 )
+from server.domain.users import LONGEST_EMAIL, LONGEST_NAME, User
 from server.errors import UserServiceUnavailable
 from tests.unit.test_circuit_breaker import Clock
 
