@@ -8,28 +8,30 @@ from stdnum import luhn
 from server.detection.reading import Reading
 from server.detection.words import Names
 
-# The ranges that issuers have, each with its usual length. Who has one of these and the right check digit is taken for a card
-# whatever it is called: of random numbers of sixteen digits one in fifty does.
+# The ranges that issuers have, each with its usual length. What is in one and has the right check digit is taken for a
+# card whatever it is called; of random numbers of sixteen digits one in fifty is.
 _USUAL = re.compile(
     r"4\d{15}|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}|(?:6011|64[4-9]\d|65\d\d)\d{12}"
     r"|35(?:2[89]|[3-8]\d)\d{12}|62\d{14}|220[0-4]\d{12}|9792\d{12}|5019\d{12}"
     r"|(?:5000|5018|5020|5038|5[6-8]\d\d|6304|6759|676[1-37]|6771)\d{12}"
 )
-# Lengths that the same ranges have more rarely, and that phone numbers, SIRET, barcodes and parcel numbers have too: only with
-# the word for a card near them.
+# Lengths that the same ranges have more rarely, and that phone numbers, SIRET, barcodes and parcels have too: only with the
+# word for a card near them.
 _RARE = re.compile(
     r"4(?:\d{12}|\d{18})|3(?:0[0-59]|[689]\d)\d{11}|36\d{17}|62\d{15,17}"
     r"|(?:5018|5020|5038|5[6-8]\d\d|6304|6759|676[1-37]|6771)(?:\d{9,11}|\d{13,15})"
 )
 _CARD = Names("""
-card cards card_no credit debit visa mastercard maestro amex american_express diners jcb unionpay cc karte karten kreditkarte
-kartennummer kk_nr bankkarte carte carta tarjeta karta karty kartę kartą kart kartı kartım kort kortet kortnummer kaart
+card cards card_no credit debit visa mastercard maestro amex american_express diners jcb unionpay cc karte karten
+kreditkarte
+kartennummer kk_nr bankkarte carte carta tarjeta karta karty kartę kartą kart kartı kartım kort kortet kortnummer
+kaart
 kaartnummer creditcard cartão cartões card~ kortti korttini карта карты картой kártya κάρτα بطاقة بطاقتي
 """)
 _REACH = 40
 
-# Groups as people write cards: of four, Amex and Diners, of two, digit by digit. Of the last two the whole row must be the card,
-# so that a text full of such digits has one beginning and not thousands.
+# Groups as people write cards: of four, Amex and Diners, of two, digit by digit. Of the last two the whole row must be a
+# card, so that a text full of such digits has one beginning and not thousands.
 _GAP = r"[ .\-\t\n]{0,2}"
 _WRITTEN = (
     rf"\d{{4}}(?:{_GAP}\d{{4}}){{3}}",
@@ -46,7 +48,8 @@ _NOT_A_DIGIT = re.compile(r"\D")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # A month with a year, and three or four digits after it.
 _EXPIRY_AND_CODE = re.compile(
-    r"(?<=\d)[ ,;|/\n]{1,3}(?:exp\.? )?(?:0?[1-9]|1[0-2]) ?[/\-] ?(?:20)?\d\d[ ,;|/\n]{1,3}(\d{3,4})(?![^\W_]|[.,:/\-]\d)"
+    r"(?<=\d)[ ,;|/\n]{1,3}(?:exp\.? )?(?:0?[1-9]|1[0-2]) ?[/\-] ?(?:20)?\d\d"
+    r"[ ,;|/\n]{1,3}(\d{3,4})(?![^\W_]|[.,:/\-]\d)"
 )
 _LONGEST_WRITTEN = 48
 

@@ -1,4 +1,4 @@
-"""International bank account numbers: python-stdnum knows each country's length and structure, and checks the check digits."""
+"""International bank account numbers: each country's length and structure and the check digits are python-stdnum's."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def ibans(reading: Reading) -> Iterator[tuple[int, int]]:
 
 @cache
 def _shape(country: str) -> re.Pattern[str] | None:
-    """What an IBAN of the country looks like, with at most one sign before each character; None for a country without."""
+    """What an IBAN of the country looks like, at most one sign before each character; None for a country without."""
     # The structure is given as "8!n10!n": so many digits, letters or either.
     known = numdb.get("iban").info(country.upper())[0][1].get("bban")
     if known is None:

@@ -1,6 +1,6 @@
 """Numbers that states give to people: python-stdnum knows their check digits, dates and lengths.
 
-Shapes that are hardly anything else stand alone; ten digits that many order numbers could pass for need their name beside them.
+Shapes that are hardly anything else stand alone; digits that order numbers have too need their name near them.
 """
 
 import re
@@ -36,8 +36,8 @@ from stdnum.tr import tckimlik
 from stdnum.ua import rntrc
 from stdnum.us import itin, ssn
 
-from server.detection.reading import Reading
 from server.detection.cards import without_uuids
+from server.detection.reading import Reading
 from server.detection.words import Names, gap_after
 
 _SEPARATORS = re.compile(r"[ .\-/]")
@@ -96,7 +96,7 @@ _NIF = _Scheme(_digits(9), nif.is_valid)
 # Found wherever they stand: capitals as written, so that "12345678 a" in a sentence is none.
 _ALONE = {
     "it": _CODICE_FISCALE._replace(shape=r"[A-Za-z]{6}\d\d[A-Za-z]\d\d[A-Za-z]\d{3}[A-Za-z]"),
-    "fr": _NIR,
+    "fr": _NIR._replace(shape=r"[12] ?\d\d ?(?:0[1-9]|1[0-2]|[2-9]\d) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d"),
     "es": _DNI._replace(shape=r"\d{8}-?[A-Z]|\d\d\.\d{3}\.\d{3}-?[A-Z]"),
     "nie": _NIE._replace(shape=r"[XYZ]-?\d{7}-?[A-Z]"),
     "uk": _UK,
@@ -113,52 +113,73 @@ _ALONE_SHAPES = re.compile(
 )
 
 # Found near their names.
-_NAMED: tuple[tuple[str, tuple[_Scheme, ...]], ...] = (
-    ("steuer_id steueridentifikationsnummer steuer_identifikationsnummer steuerid~ id_nr idnr tax_id steuernummer",
-     (_Scheme(_digits(11), idnr.is_valid),)),
-    ("sozialversicherungsnummer sv_nummer svnr sozialversicherungsnr rentenversicherungsnummer versicherungsnummer",
-     (_VNR, _Scheme(r"\d\d ?\d{6} ?[A-Z] ?\d{3}", _any), _AHV)),
-    ("dni nif nie documento documento_nacional numero_de_identidad identidad", (_DNI, _NIE)),
-    ("sécurité_sociale n°_sécu sécu nir numero_secu insee", (_NIR,)),
-    ("codice_fiscale cf cod_fisc cod_fiscale codicefiscale", (_CODICE_FISCALE,)),
-    ("pesel peselu pesel~", (_Scheme(_digits(11), pesel.is_valid),)),
-    ("bsn bsn_nummer burgerservicenummer burger_service_nummer sofinummer sofi_nummer", (_Scheme(_digits(9), bsn.is_valid),)),
-    ("rijksregisternummer rijksregister insz niss numéro_national registre_national inss", (_BELGIAN,)),
-    ("nif contribuinte contribuintes n_contribuinte", (_NIF,)),
-    ("cartão_de_cidadão cartão_cidadão cc", (_CARTAO,)),
-    ("personnummer personnummeret personnr pers_nr pnr person_nr samordningsnummer", (_PERSONNUMMER, _FODSELSNUMMER, _CPR)),
-    ("cpr cpr_nummer cpr_nr cprnr", (_CPR,)),
-    ("henkilötunnu~ henkilötunnukseni hetu hetuni sotu", (_HETU,)),
-    ("fødselsnummer fødselsnummeret fnr fødselsnr d_nummer", (_FODSELSNUMMER,)),
-    ("cnp cod_numeric_personal", (_Scheme(_digits(13), cnp.is_valid),)),
-    ("rodné_číslo rodného_čísla rodné_č rč r_č", (_RODNE_CISLO,)),
-    ("егн egn", (_Scheme(_digits(10), egn.is_valid),)),
-    ("ahv ahv_nummer ahv_nr avs numéro_avs sozialversicherungsnummer", (_AHV,)),
-    ("tc tc_kimlik t.c t.c. tckn tc_no kimlik kimlik_no kimlik_numaram kimlik_numarası tc_kimlik_no", (_Scheme(_digits(11), tckimlik.is_valid),)),
-    ("ssn ssns social_security social_security_number itin", (_SSN,)),
-    ("national_insurance ni_number nino ni_no", (_UK,)),
-    ("pps ppsn pps_number pps_no", (_Scheme(r"\d{7}[A-W][A-IW]?", pps.is_valid),)),
-    ("oib oib~", (_Scheme(_digits(11), oib.is_valid),)),
-    ("αμκα amka α.μ.κ.α", (_Scheme(_digits(11), amka.is_valid),)),
-    ("isikukood isikukoodi asmens_kodas asmens_kodo", (_Scheme(_digits(11), lambda number: ik.is_valid(number) or asmens.is_valid(number)),)),
-    ("personas_kods", (_Scheme(r"\d{6}-?\d{5}", _any),)),
-    ("emšo jmbg mbg emso", (_EMSO,)),
-    ("kennitala kennitölu kt", (_Scheme(r"\d{6}-?\d{4}", kennitala.is_valid),)),
-    ("рнокпп ідентифікаційний_код іпн", (_Scheme(_digits(10), rntrc.is_valid),)),
-    ("személyi_szám személyi_azonosító adóazonosító adóazonosító_jel taj taj_szám", (_Scheme(r"\d(?:[ \-]?\d){8,10}", _any),)),
-)  # fmt: skip
+_NAMED: dict[str, tuple[_Scheme, ...]] = {
+    "steuer_id steuerid~ steuerliche_identifikationsnummer identifikationsnummer steueridentifikationsnummer "
+    "steuer_identifikationsnummer id_nr idnr tax_id steuernummer": (_Scheme(_digits(11), idnr.is_valid),),
+    "sozialversicherungsnummer sv_nummer svnr sozialversicherungsnr rentenversicherungsnummer versicherungsnummer": (
+        _VNR,
+        _AHV,
+        _Scheme(r"\d\d ?\d{6} ?[A-Z] ?\d{3}", _any),
+    ),
+    "ahv ahv_nummer ahv_nr avs numéro_avs": (_AHV,),
+    "dni nif nie documento documento_nacional numero_de_identidad identidad": (_DNI, _NIE),
+    "sécurité_sociale n°_sécu sécu nir numero_secu insee": (_NIR,),
+    "codice_fiscale cf cod_fisc cod_fiscale codicefiscale": (_CODICE_FISCALE,),
+    "pesel pesel~": (_Scheme(_digits(11), pesel.is_valid),),
+    "bsn bsn_nummer burgerservicenummer burger_service_nummer sofinummer sofi_nummer": (
+        _Scheme(_digits(9), bsn.is_valid),
+    ),
+    "rijksregisternummer rijksregister insz niss numéro_national registre_national inss": (_BELGIAN,),
+    "nif contribuinte contribuintes n_contribuinte": (_NIF,),
+    "cartão_de_cidadão cartão_cidadão cc": (_CARTAO,),
+    "personnummer personnummeret personnr pers_nr pnr person_nr samordningsnummer": (
+        _PERSONNUMMER,
+        _FODSELSNUMMER,
+        _CPR,
+    ),
+    "cpr cpr_nummer cpr_nr cprnr": (_CPR,),
+    "henkilötunnu~ henkilötunnukseni hetu hetuni sotu": (_HETU,),
+    "fødselsnummer fødselsnummeret fnr fødselsnr d_nummer": (_FODSELSNUMMER,),
+    "cnp cod_numeric_personal": (_Scheme(_digits(13), cnp.is_valid),),
+    "rodné_číslo rodného_čísla rodné_č rč r_č": (_RODNE_CISLO,),
+    "егн egn": (_Scheme(_digits(10), egn.is_valid),),
+    "tc tc_kimlik t.c t.c. tckn tc_no kimlik kimlik_no kimlik_numaram kimlik_numarası tc_kimlik_no": (
+        _Scheme(_digits(11), tckimlik.is_valid),
+    ),
+    "ssn ssns social_security social_security_number itin": (_SSN,),
+    "national_insurance ni_number nino ni_no": (_UK,),
+    "pps ppsn pps_number pps_no": (_Scheme(r"\d{7}[A-W][A-IW]?", pps.is_valid),),
+    "oib oib~": (_Scheme(_digits(11), oib.is_valid),),
+    "αμκα amka α.μ.κ.α": (_Scheme(_digits(11), amka.is_valid),),
+    "isikukood isikukoodi": (_Scheme(_digits(11), ik.is_valid),),
+    "asmens_kodas asmens_kodo": (_Scheme(_digits(11), asmens.is_valid),),
+    "personas_kods": (_Scheme(r"\d{6}-?\d{5}", _any),),
+    "emšo jmbg mbg emso": (_EMSO,),
+    "kennitala kennitölu kt": (_Scheme(r"\d{6}-?\d{4}", kennitala.is_valid),),
+    "рнокпп ідентифікаційний_код іпн": (_Scheme(_digits(10), rntrc.is_valid),),
+    "személyi_szám személyi_azonosító adóazonosító adóazonosító_jel taj taj_szám": (
+        _Scheme(r"\d(?:[ \-]?\d){8,10}", _any),
+    ),
+}
 _NEAR = tuple(
-    (Names(names), tuple((re.compile(_STANDS_ALONE.format(scheme.shape), re.IGNORECASE), scheme.valid) for scheme in schemes))
-    for names, schemes in _NAMED
+    (
+        Names(names),
+        tuple((re.compile(_STANDS_ALONE.format(scheme.shape), re.IGNORECASE), scheme.valid) for scheme in schemes),
+    )
+    for names, schemes in _NAMED.items()
 )
 _REACH_ON, _REACH_BACK = 60, 30
 
 # Papers of any state: what is said to be their number is taken for it, since every state counts them in its own way.
 _PAPERS = Names("""
-national_id national_id_number national_identity_number identity_number identity_card id_card id_card_number personal_id citizen_id
-passport passport_number passport_no personalausweis personalausweisnummer ausweisnummer ausweis reisepass reisepassnummer passnummer
-pasaporte passeport carte_d'identité passaporto carta_d'identità carta_identità dowód dowodu dowodu_osobistego dowód_osobisty numer_dowodu paszport paszportu
-paspoort paspoortnummer identiteitskaart passaporte bilhete_de_identidade pasaport pasaportum passnummer legitimation pas_nummer
+national_id national_id_number national_identity_number identity_number identity_card id_card id_card_number
+personal_id citizen_id
+passport passport_number passport_no personalausweis personalausweisnummer ausweisnummer ausweis reisepass
+reisepassnummer passnummer
+pasaporte passeport carte_d'identité passaporto carta_d'identità carta_identità dowód dowodu dowodu_osobistego
+dowód_osobisty numer_dowodu paszport paszportu
+paspoort paspoortnummer identiteitskaart passaporte bilhete_de_identidade pasaport pasaportum passnummer legitimation
+pas_nummer
 občanský_průkaz občanky паспорт паспорта серия_паспорта
 """)
 _PAPER_NUMBER = re.compile(

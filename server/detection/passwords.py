@@ -1,76 +1,52 @@
-"""Passwords: what follows, or in a few phrases precedes, a word for one, and looks like a value rather than like more words."""
+"""Passwords: what follows a word for one, or in some phrases precedes it, and looks like a value and not like a word."""
 
 import re
 from collections.abc import Iterator
 
-from server.detection.reading import Reading, fold
-from server.detection.words import QUOTES, Gap, Names, gap_after
+from server.detection.ordinary import ORDINARY
+from server.detection.reading import Reading
+from server.detection.words import BEFORE_A_NAME, OWNERS, QUOTES, Gap, Names, far_links, gap_after
 
 _PASSWORD = Names("""
-password passwords passwd passwrd passcode passphrase pwd pw
-passwort passwörter kennwort passw kenwort contraseña contrasenya clave claves password_wifi mot_de_passe mdp motdepasse
+password passwords passwd passwrd passcode passphrase pwd pw psw
+passwort passwörter kennwort passw kenwort contraseña contrasenya clave claves password_wifi mot_de_passe mdp
+motdepasse
 hasło hasła hasłem wachtwoord ww paswoord senha palavra_passe palavra_chave
-şifre şifrem şifremiz şifreniz şifresi parola parolam parolası parolamız lösenord lösenordet lösen adgangskode adgangskoden kodeord kodeordet
-passord passordet salasana salasanani salasana_on salasanani_on salasananı heslo hesla jelszó jelszava jelszavam jelszó_az
+şifre şifrem şifremiz şifreniz şifresi parola parolam parolası parolamız lösenord lösenordet lösen adgangskode
+adgangskoden kodeord kodeordet
+passord passordet salasana salasanani salasana_on salasanani_on salasananı heslo hesla jelszó jelszava jelszavam
+jelszó_az
 κωδικός_πρόσβασης συνθηματικό lozinka lozinku zaporka geslo parool slaptažodis parole
 пароль пароля паролем пароли парола паролата كلمة_المرور كلمة_السر كلمة_مرور סיסמה パスワード 密码
 """)
 # Words of other meanings too: only with a colon or the like.
 _ONLY_SAID = Names("pass pin_pass user_pass clave claves parole parola ww pw lösen")
 _ACCOUNT_IN_ADDRESS = re.compile(r"://[^\s:/@]{1,64}+:([^\s@/]{1,64}+)@")
-_BEFORE = re.compile(
-    r"(?<!\S)[\"']?([^\s\"']{6,64})[\"']? (?:is|as|was|ist|als|war|es|como|est|comme|e|come|to|jako|is|als|ar|som|er|je)"
-    r" (?:my|the|our|mein|das|mi|la|mon|le|la mia|moje|mijn|het|a minha|mitt|min)(?: [a-z]{2,9})? $"
-)
+_BEFORE = re.compile(rf"(?<!\S)[\"']?([^\s\"']{{6,64}})[\"']? (?:{BEFORE_A_NAME}) (?:{OWNERS})(?: [a-z]{{2,9}})? $")
 _REACH_BACK = 90
+_BETWEEN_TWO = re.compile(r" ?[ ,/|;:] ?")
+_SHORTEST = 3
+# "change it from hunter2", "auf hunter2 geändert".
+_OF_CHANGES = frozenset({"from", "auf"})
 
 _VALUE = re.compile(r"[^\s\"'`<>]{3,128}+")
 _QUOTED = {quote: re.compile(rf"[^{quote}\n]{{3,64}}(?={quote})") for quote in QUOTES}
 _TRAILING = re.compile(r"[.,;:?)\]}]+$")
 _NEXT_PARAMETER = re.compile(r"&[a-z_]+=.*")
 _ADDRESS = re.compile(r"[a-z]+://|www\.|mailto:|[^@\s]+@[^@\s]+\.[a-z]{2,}$")
+_READABLE = re.compile(r"[^\W_]")
 _LETTER, _DIGIT = re.compile(r"[^\W\d_]"), re.compile(r"\d")
 _SIGN_WITHIN = re.compile(r"[^\W_][!@#$%^&*_+=?~.\-][^\W_]|[^\W_][!@#$%^&*+~]+$")
 _CASES = re.compile(r"[a-z][A-Z]")
 _END_OF_CLAUSE = re.compile(r"[.!,;:)\"']*(?:$|\n|(?<=[.!,;)\"']) )")
 _MOSTLY_MASKED = re.compile(r"\*{3}|x{5}|•{3}|\.{3}", re.IGNORECASE)
 
-# What is said of a password, or begins a sentence, where its value could stand.
-_ORDINARY = frozenset(fold("""
-wrong incorrect invalid expired correct right weak strong long short lost forgotten forgot missing empty blank secret secure unknown required
-rejected refused blocked locked changed reset not no none too still always never what gone broken useless hidden fine okay good bad accepted safe
-private confidential sensitive personal temporary new old same different mandatory optional unchanged stolen leaked compromised hacked needed
-please help thanks cannot can't doesn't didn't won't isn't invalid error unavailable disabled enabled set saved sent pending yes nothing
-something anything the and but because since when why how where who which this that these those there here now again once twice today yesterday
-case-sensitive outdated ridiculous annoying impossible unrecognized unrecognised unsafe insecure suspended visible shown stored ask see above
-below attached reset-link login username email n/a n.a tbd unknown protected credentials working failing known mine yours theirs ours ignored
-falsch richtig korrekt ungültig abgelaufen vergessen geheim weg verloren gesperrt unbekannt nicht kein keine zu sicher unsicher leer neu alt kaputt
-gehackt gestohlen lang kurz schwach stark erforderlich nötig bitte danke hilfe habe ich wurde geändert zurückgesetzt zurücksetzen inkorrekt verschwunden
-fehlerhaft fehlt wieder immer noch schon auch gleich ändern keins geleakt bekannt privat wichtig siehe gestern heute
-incorrecta incorrecto inválida válida errónea mala correcta olvidada olvidado perdida nueva vieja segura insegura caducada bloqueada secreta
-por favor gracias no nunca siempre otra vez robada débil fuerte necesaria obligatoria equivocada desconocida demasiado larga corta vencida
-incorrect refusé oublié oubliée perdu faux mauvais bon correct expiré invalide bloqué secret nouveau ancien sûr changé inconnu obligatoire merci
-toujours pas plus jamais trop court faible volé compromis valable valide rejeté erroné
-sbagliata errata scaduta dimenticata persa corretta giusta nuova vecchia bloccata segreta sicura debole grazie sempre mai non rifiutata rubata
-obbligatoria sconosciuta cambiata invalida valida smarrita troppo
-nieprawidłowe błędne złe zapomniane wygasło zablokowane nowe stare tajne słabe silne proszę nie poprawne niepoprawne zmienione skradzione za odrzucone
-fout verkeerd verlopen vergeten kwijt onjuist juist goed nieuw oud geheim geblokkeerd zwak sterk niet alsjeblieft bedankt gestolen onbekend ongeldig veilig
-errada incorreta correta inválida expirada esquecida perdida nova velha secreta bloqueada fraca forte não nunca obrigado obrigada roubada segura vencida
-yanlış hatalı geçersiz doğru unuttum unutuldu eski yeni zayıf güçlü lütfen değil diyor çalışmıyor kabul etmiyor yok kayıp çalındı
-fel felaktigt ogiltigt glömt borta rätt nytt gammalt hemligt spärrat svagt starkt inte tack stulet utgånget för okänt
-forkert ugyldig glemt væk rigtig ny gammel hemmelig spærret svag stærk ikke tak stjålet udløbet feil riktig borte utløpt stjålet
-väärä vanhentunut unohtunut oikea uusi lukittu heikko vahva ei kiitos väärin hukassa
-špatné neplatné zapomenuté správné nové staré tajné zablokované slabé silné prosím chybné nefunguje vypršelo
-greșită incorectă invalidă uitată corectă nouă veche blocată slabă nu mulțumesc expirată pierdută gresita
-неверный неправильный забыл забыла истёк просрочен заблокирован новый старый слабый не спасибо пожалуйста правильный утерян сброшен невірний неправильний забув забула
-rossz hibás érvénytelen elfelejtettem lejárt új régi helytelen nem λάθος ξέχασα έληξε λανθασμένος
-""".lower()).split())  # fmt: skip
-
 
 def passwords(reading: Reading) -> Iterator[tuple[int, int]]:
     """Values beside words for a password, and those in addresses such as `https://user:…@host`."""
     if "://" in reading.seen:
-        yield from (account.span(1) for account in _ACCOUNT_IN_ADDRESS.finditer(reading.seen))
+        accounts = _ACCOUNT_IN_ADDRESS.finditer(reading.seen)
+        yield from (account.span(1) for account in accounts if not _MOSTLY_MASKED.search(account[1]))
     for names, only_said in ((_PASSWORD, False), (_ONLY_SAID, True)):
         for start, end in names.within(reading.lower):
             yield from _beside(reading, start, end, only_said=only_said)
@@ -78,11 +54,30 @@ def passwords(reading: Reading) -> Iterator[tuple[int, int]]:
 
 def _beside(reading: Reading, start: int, end: int, *, only_said: bool) -> Iterator[tuple[int, int]]:
     gap = gap_after(reading.lower, end)
-    value = _value(reading.seen, gap)
-    if gap.links and (gap.said or not only_said) and _is_value(reading.seen, gap, *value):
+    value = _value(reading.seen, gap.end, gap.quoted)
+    if (gap.said or not only_said) and _is_value(reading.seen, gap, *value):
         yield value
+    elif gap.said and (after := _after_address(reading.seen, *value)):
+        yield after
     elif not only_said:
-        yield from _before(reading, start)
+        yield from _further_off(reading, start, end)
+
+
+def _after_address(seen: str, start: int, end: int) -> tuple[int, int] | None:
+    """The value in "login and password: anna@example.com / hunter2"."""
+    between = _BETWEEN_TWO.match(seen, end) if _ADDRESS.match(seen[start:end].lower()) else None
+    value = _value(seen, between.end(), "") if between else (0, 0)
+    return value if _looks_made_up(seen[slice(*value)]) and not _ADDRESS.match(seen[slice(*value)].lower()) else None
+
+
+def _further_off(reading: Reading, name_start: int, name_end: int) -> Iterator[tuple[int, int]]:
+    """Values with words between that say nothing by themselves, so only what is hardly a word; or before the name."""
+    for start in far_links(reading.lower, name_end):
+        value = _value(reading.seen, start, "")
+        if _mixes(reading.seen[slice(*value)]) and not _ADDRESS.match(reading.lower[slice(*value)]):
+            yield value
+            return
+    yield from _before(reading, name_start)
 
 
 def _before(reading: Reading, name_start: int) -> Iterator[tuple[int, int]]:
@@ -93,26 +88,34 @@ def _before(reading: Reading, name_start: int) -> Iterator[tuple[int, int]]:
         yield from_ + found.start(1), from_ + found.end(1)
 
 
-def _value(seen: str, gap: Gap) -> tuple[int, int]:
-    """Start and end of what could be the value after a gap, less the signs that end a sentence."""
-    pattern = _QUOTED[gap.quoted] if gap.quoted else _VALUE
-    found = pattern.match(seen, gap.end) or _VALUE.match(seen, gap.end)
-    if found is None:
-        return gap.end, gap.end
-    text = found[0] if gap.quoted else _TRAILING.sub("", _NEXT_PARAMETER.sub("", found[0]))
-    return gap.end, gap.end + len(text)
+def _value(seen: str, start: int, quote: str) -> tuple[int, int]:
+    """Start and end of what could be the value at `start`, less the signs that end a sentence."""
+    quoted = _QUOTED[quote].match(seen, start) if quote else None
+    if quoted:
+        return quoted.span()
+    found = _VALUE.match(seen, start)
+    return start, start + len(_TRAILING.sub("", _NEXT_PARAMETER.sub("", found[0])) if found else "")
 
 
 def _is_value(seen: str, gap: Gap, start: int, end: int) -> bool:
     value = seen[start:end]
-    if len(value) < 3 or not value.strip("*•.-_") or _MOSTLY_MASKED.search(value) or _ADDRESS.match(value.lower()):
-        return False
-    words = value.lower().split()
-    if 2 * sum(word in _ORDINARY for word in words) > len(words):
+    if (
+        len(value) < _SHORTEST
+        or _MOSTLY_MASKED.search(value)
+        or _ADDRESS.match(value.lower())
+        or _is_said_of_one(value)
+    ):
         return False
     if not gap.said:
-        return _mixes(value) or (value.isdecimal() and len(value) >= 6)
+        return (_mixes(value) and (gap.links or gap.last in _OF_CHANGES)) or (
+            value.isdecimal() and len(value) >= 6 and gap.links
+        )
     return _looks_made_up(value) or bool(gap.quoted) or (_ends_a_clause(seen, end) and not gap.loose)
+
+
+def _is_said_of_one(value: str) -> bool:
+    words = [word for word in value.lower().split() if _READABLE.search(word)]
+    return not words or 2 * sum(word in ORDINARY for word in words) > len(words)
 
 
 def _mixes(value: str) -> bool:
@@ -123,7 +126,9 @@ def _mixes(value: str) -> bool:
 def _looks_made_up(value: str) -> bool:
     if value.isdecimal():
         return len(value) >= 4
-    return bool(_DIGIT.search(value) and _LETTER.search(value)) or bool(_SIGN_WITHIN.search(value) or _CASES.search(value))
+    return bool(_DIGIT.search(value) and _LETTER.search(value)) or bool(
+        _SIGN_WITHIN.search(value) or _CASES.search(value)
+    )
 
 
 def _ends_a_clause(seen: str, end: int) -> bool:

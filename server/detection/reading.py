@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 def _folded(char: str) -> str:
-    """The one spelling of a character: an ASCII digit, a letter without accents, a plain blank, hyphen or quote, or nothing."""
+    """The one spelling of a character: an ASCII digit, a letter without accents, a plain blank or sign; or nothing."""
     category = unicodedata.category(char)
     if category == "Nd":
         return str(unicodedata.decimal(char))
@@ -18,8 +18,8 @@ def _folded(char: str) -> str:
     return unicodedata.normalize("NFKC", char) if "\uff01" <= char <= "\uff5e" else char
 
 
-# Format characters (zero-width blanks, joiners, soft hyphens), variation selectors and combining accents print nothing of
-# their own, so a digit is next to a digit although one of them stands between.
+# Format characters (zero-width blanks, joiners, soft hyphens), variation selectors and combining accents print nothing
+# of their own, so a digit is next to a digit although one of them stands between.
 _BY_CATEGORY = {"Cf": "", "Mn": "", "Zs": " ", "Zl": "\n", "Zp": "\n", "Pd": "-", "Pi": '"', "Pf": '"'}
 _LETTERS = {"ı": "i", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"}
 _SIGNS = {"−": "-", "‚": '"', "„": '"', "…": "."}
@@ -30,8 +30,15 @@ def _without_accents(char: str) -> str:
     return base if len(base) == 1 else char
 
 
-# The blocks that hold what is folded: all of the alphabets, full-width forms, and digits and selectors beyond the first plane.
-_BLOCKS = ((0x80, 0x3100), (0xA000, 0xAC00), (0xFE00, 0x12000), (0x1D000, 0x1D800), (0x1E900, 0x1FC00), (0xE0000, 0xE0200))
+# The blocks that hold what is folded: the alphabets, full-width forms, and digits and selectors beyond the first plane.
+_BLOCKS = (
+    (0x80, 0x3100),
+    (0xA000, 0xAC00),
+    (0xFE00, 0x12000),
+    (0x1D000, 0x1D800),
+    (0x1E900, 0x1FC00),
+    (0xE0000, 0xE0200),
+)
 _FOLDS: dict[int, str] = {
     code: folded
     for code in chain.from_iterable(range(*block) for block in _BLOCKS)

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 
 from server.detection.reading import Reading
-from server.detection.words import Names, gap_after
+from server.detection.words import Names, far_links, gap_after
 
-# Marks that makers give their keys so that they can be found, with what follows: GitHub, GitLab, Stripe, Slack, AWS, Google, npm,
-# PyPI, SendGrid, Shopify, DigitalOcean, Hugging Face, OpenAI and Anthropic, Square, Telegram; JSON Web Tokens.
+# Marks that makers give their keys so that they can be found, with what follows: GitHub, GitLab, Stripe, Slack, AWS,
+# Google, npm, PyPI, SendGrid, Shopify, DigitalOcean, Hugging Face, OpenAI, Anthropic, Square, Telegram; JSON Web Tokens.
 _MARKED = re.compile(
     r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{20,255}|gl[a-z]{2,6}-[A-Za-z0-9_\-]{20,255}"
     r"|[sr]k_(?:live|test)_[A-Za-z0-9]{10,255}|whsec_[A-Za-z0-9+/=]{16,255}|xox[abeoprs]-[A-Za-z0-9\-]{10,255}|xapp-[A-Za-z0-9\-]{10,255}"
@@ -18,18 +18,22 @@ _MARKED = re.compile(
     r"|eyJ[A-Za-z0-9_\-]{8,4096}+\.eyJ[A-Za-z0-9_\-]{8,8192}+(?:\.[A-Za-z0-9_\-]{0,2048}+)?)"
 )
 _MARKS = (
-    "gh", "gl", "k_live_", "k_test_", "whsec_", "xox", "xapp-", "AKIA", "ASIA", "AIza", "ya29.", "GOCSPX-", "npm_", "pypi-", "SG.",
-    "shp", "do", "hf_", "sk-", "sq0", ":AA", "eyJ",
+    "gh", "gl", "k_live_", "k_test_", "whsec_", "xox", "xapp-", "AKIA", "ASIA", "AIza", "ya29.", "GOCSPX-", "npm_",
+    "pypi-", "SG.", "shp", "do", "hf_", "sk-", "sq0", ":AA", "eyJ",
 )  # fmt: skip
 _KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _HEADER = re.compile(r"(?<![^\W_])(?:bearer|basic)[ :=]{1,3}([a-z0-9._~+/\-]{16,8192}+={0,2})")
 _NAMED = Names("""
-token tokens access_token auth_token refresh_token session_token bot_token api_token api_key apikey api_keys secret secret_key
+token tokens access_token auth_token refresh_token session_token bot_token api_token api_key apikey api_keys secret
+secret_key
 client_secret webhook_secret access_key private_key signing_secret authorization x_api_key
-schlüssel api_schlüssel zugriffstoken geheimschlüssel clave_api clave_de_api clave_de_la_api clave_secreta clé_api clé_d'api clé_secrète jeton
-jeton_d'accès chiave_api chiave_segreta klucz klucz_api klucz_do_api chave_api chave_da_api chave_de_api chave_secreta api_anahtarı anahtar~
-nyckel api_nyckel~ api_nøgle~ api_nøkkel~ sleutel api_sleutel api_avain api_klíč klíč ключ ключ_api api_ключ токен токена токен_доступа
+schlüssel api_schlüssel zugriffstoken geheimschlüssel clave_api clave_de_api clave_de_la_api clave_secreta clé_api
+clé_d'api clé_secrète jeton
+jeton_d'accès chiave_api chiave_segreta klucz klucz_api klucz_do_api chave_api chave_da_api chave_de_api chave_secreta
+api_anahtarı anahtar~
+nyckel api_nyckel~ api_nøgle~ api_nøkkel~ sleutel api_sleutel api_avain api_klíč klíč ключ ключ_api api_ключ токен
+токена токен_доступа
 """)
 _LONG = re.compile(r"[A-Za-z0-9_\-./+~]{16,512}+={0,2}")
 _LETTER_AND_DIGIT = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])")
@@ -56,6 +60,13 @@ def _private_keys(seen: str) -> Iterator[tuple[int, int]]:
 def _named_tokens(reading: Reading) -> Iterator[tuple[int, int]]:
     for _, name_end in _NAMED.within(reading.lower):
         gap = gap_after(reading.lower, name_end)
-        value = _LONG.match(reading.seen, gap.end) if gap.links else None
-        if value and _LETTER_AND_DIGIT.match(value[0]) and "//" not in value[0]:
-            yield gap.end, gap.end + len(value[0].rstrip("."))
+        for start in (gap.end, *far_links(reading.lower, name_end)):
+            if value := _long_value(reading.seen, start):
+                yield start, start + len(value)
+                break
+
+
+def _long_value(seen: str, start: int) -> str:
+    """What stands at `start`, if it looks like a key; nothing otherwise."""
+    value = _LONG.match(seen, start)
+    return value[0].rstrip(".") if value and _LETTER_AND_DIGIT.match(value[0]) and "//" not in value[0] else ""

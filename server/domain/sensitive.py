@@ -25,7 +25,7 @@ _ENDS_VISIBLY = frozenset({Kind.CARD_NUMBER, Kind.IBAN})
 
 
 class Finding(NamedTuple):
-    """One value and where it stands: `start` counts from 0, both numbers are code points of the text as it was written."""
+    """One value and where it stands: `start` counts from 0, both numbers are code points of the text as written."""
 
     kind: Kind
     start: int

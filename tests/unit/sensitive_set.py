@@ -82,7 +82,7 @@ class Score:
 
 
 def score(some: Iterable[Message], find: Callable[[str], tuple[Finding, ...]]) -> dict[str, Score]:
-    """The detector's score for each kind. A finding is right where it overlaps a mark of its kind, each counted once."""
+    """The detector's score for each kind. A finding is right where it meets a mark of its kind, each counted once."""
     scores: dict[str, Score] = defaultdict(Score)
     for message in some:
         open_marks = list(message.marked)
