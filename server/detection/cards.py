@@ -15,8 +15,8 @@ _USUAL = re.compile(
     r"|35(?:2[89]|[3-8]\d)\d{12}|62\d{14}|220[0-4]\d{12}|9792\d{12}|5019\d{12}"
     r"|(?:5000|5018|5020|5038|5[6-8]\d\d|6304|6759|676[1-37]|6771)\d{12}"
 )
-# Lengths that the same ranges have more rarely, and that phone numbers, SIRET, barcodes and parcels have too: only with the
-# word for a card near them.
+# Lengths that the same ranges have more rarely, and that phone numbers, SIRET, barcodes and parcels have too: only near
+# a word for a card.
 _RARE = re.compile(
     r"4(?:\d{12}|\d{18})|3(?:0[0-59]|[689]\d)\d{11}|36\d{17}|62\d{15,17}"
     r"|(?:5018|5020|5038|5[6-8]\d\d|6304|6759|676[1-37]|6771)(?:\d{9,11}|\d{13,15})"
@@ -30,8 +30,8 @@ kaartnummer creditcard cartão cartões card~ kortti korttini карта кар�
 """)
 _REACH = 40
 
-# Groups as people write cards: of four, Amex and Diners, of two, digit by digit. Of the last two the whole row must be a
-# card, so that a text full of such digits has one beginning and not thousands.
+# Groups as people write cards: of four, Amex and Diners, of two, digit by digit. Of the last two the whole row must be
+# a card, so that a text full of such digits has one beginning and not thousands.
 _GAP = r"[ .\-\t\n]{0,2}"
 _WRITTEN = (
     rf"\d{{4}}(?:{_GAP}\d{{4}}){{3}}",
@@ -44,6 +44,8 @@ _NOT_WITHIN = r"(?<![0-9A-Za-z_+])(?<!\d\.)"
 _NOT_ON = r"(?![0-9A-Za-z_])"
 # Every way of writing is looked for at every beginning; hence the look-aheads, which pass nothing.
 _CANDIDATES = re.compile(_NOT_WITHIN + "(?=[2-69])" + "".join(rf"(?=({written}){_NOT_ON})?" for written in _WRITTEN))
+_GROUP_BEFORE = re.compile(r"(?<!\d)\d{4}[ .\-\t\n]{1,2}$")
+_LONGEST_GAP = 7
 _NOT_A_DIGIT = re.compile(r"\D")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # A month with a year, and three or four digits after it.
@@ -78,17 +80,20 @@ def _cards(view: str) -> Iterator[tuple[int, int]]:
         if candidate.start() < passed:
             continue
         for group, written in enumerate(candidate.groups(), start=1):
-            if written and _is_card(view, *candidate.span(group)):
+            if written and _is_card(view, passed, *candidate.span(group)):
                 passed = candidate.end(group)
                 yield candidate.span(group)
                 break
 
 
-def _is_card(view: str, start: int, end: int) -> bool:
+def _is_card(view: str, passed: int, start: int, end: int) -> bool:
     digits = _NOT_A_DIGIT.sub("", view[start:end])
-    if _USUAL.fullmatch(digits):
-        return luhn.is_valid(digits)
-    return bool(_RARE.fullmatch(digits)) and luhn.is_valid(digits) and _says_card(view, start, end)
+    usual = _USUAL.fullmatch(digits) is not None
+    if not (usual or _RARE.fullmatch(digits)) or not luhn.is_valid(digits):
+        return False
+    # Of a list of four-digit numbers some are a card by chance; only what `passed` ends was one itself.
+    in_a_row = _GROUP_BEFORE.search(view[max(passed, start - _LONGEST_GAP) : start])
+    return (usual and not in_a_row) or _says_card(view, start, end)
 
 
 def _says_card(view: str, start: int, end: int) -> bool:

@@ -11,7 +11,8 @@ cvv cvv2 cvc cvc2 cvn cvd cvv_cvc cvc_cvv cvv_code cvc_code cvv_nummer cvc_numme
 cvv_kodu cvc_kodu
 card_security_code security_code card_verification_code card_code
 kartenprüfnummer prüfnummer kartenprüfziffer prüfziffer sicherheitscode sicherheitsnummer
-código_de_seguridad código_seguridad clave_de_seguridad crypto cryptogramme cryptogramme_visuel code_de_sécurité
+código_de_seguridad
+código_seguridad clave_de_seguridad crypto cryptogramme cryptogramme_visuel code_au_dos code_de_sécurité
 codice_di_sicurezza codice_sicurezza
 kod_bezpieczeństwa kodu_bezpieczeństwa kod_zabezpieczający beveiligingscode veiligheidscode código_de_segurança
 güvenlik_kod~ säkerhetskod~ sikkerhedskode~ kontrolcifre~ sikkerhetskode~ turvakood~ turvaluku turvaluvu~
@@ -65,7 +66,7 @@ def _beside(
 
 def _after(lower: str, name_end: int, digits: re.Pattern[str]) -> re.Match[str] | None:
     gap = gap_after(lower, name_end)
-    value = digits.match(lower, gap.end) if gap.links else None
+    value = digits.match(lower, gap.end) if gap.reaches else None
     if value is None and lower.startswith(", ", name_end):
         value = digits.match(lower, name_end + 2)  # "my PIN, 1234, …"
         return value if value and _APPOSED.match(lower, value.end()) else None

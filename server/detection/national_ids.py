@@ -97,7 +97,7 @@ _NIF = _Scheme(_digits(9), nif.is_valid)
 _ALONE = {
     "it": _CODICE_FISCALE._replace(shape=r"[A-Za-z]{6}\d\d[A-Za-z]\d\d[A-Za-z]\d{3}[A-Za-z]"),
     "fr": _NIR._replace(shape=r"[12] ?\d\d ?(?:0[1-9]|1[0-2]|[2-9]\d) ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d"),
-    "es": _DNI._replace(shape=r"\d{8}-?[A-Z]|\d\d\.\d{3}\.\d{3}-?[A-Z]"),
+    "es": _DNI._replace(shape=r"(?!20[0-4]\d[01]\d[0-3])\d{8}-?[A-Z]|\d\d\.\d{3}\.\d{3}-?[A-Z]"),
     "nie": _NIE._replace(shape=r"[XYZ]-?\d{7}-?[A-Z]"),
     "uk": _UK,
     "fi": _HETU,
@@ -114,7 +114,8 @@ _ALONE_SHAPES = re.compile(
 
 # Found near their names.
 _NAMED: dict[str, tuple[_Scheme, ...]] = {
-    "steuer_id steuerid~ steuerliche_identifikationsnummer identifikationsnummer steueridentifikationsnummer "
+    "steuer_id steuerid~ steuer_identnummer identnummer "
+    "steuerliche_identifikationsnummer identifikationsnummer steueridentifikationsnummer "
     "steuer_identifikationsnummer id_nr idnr tax_id steuernummer": (_Scheme(_digits(11), idnr.is_valid),),
     "sozialversicherungsnummer sv_nummer svnr sozialversicherungsnr rentenversicherungsnummer versicherungsnummer": (
         _VNR,

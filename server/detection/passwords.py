@@ -1,14 +1,14 @@
-"""Passwords: what follows a word for one, or in some phrases precedes it, and looks like a value and not like a word."""
+"""Passwords: what follows a word for one, or in some phrases precedes it, and looks like a value, not like a word."""
 
 import re
 from collections.abc import Iterator
 
 from server.detection.ordinary import ORDINARY
 from server.detection.reading import Reading
-from server.detection.words import BEFORE_A_NAME, OWNERS, QUOTES, Gap, Names, far_links, gap_after
+from server.detection.words import AS, BEFORE_A_NAME, OWNERS, QUOTES, Gap, Names, far_links, gap_after
 
 _PASSWORD = Names("""
-password passwords passwd passwrd passcode passphrase pwd pw psw
+pasword passwrod pasword passwor passwort~ password passwords passwd passwrd passcode passphrase pwd pw psw
 passwort passwörter kennwort passw kenwort contraseña contrasenya clave claves password_wifi mot_de_passe mdp
 motdepasse
 hasło hasła hasłem wachtwoord ww paswoord senha palavra_passe palavra_chave
@@ -22,12 +22,12 @@ jelszó_az
 # Words of other meanings too: only with a colon or the like.
 _ONLY_SAID = Names("pass pin_pass user_pass clave claves parole parola ww pw lösen")
 _ACCOUNT_IN_ADDRESS = re.compile(r"://[^\s:/@]{1,64}+:([^\s@/]{1,64}+)@")
-_BEFORE = re.compile(rf"(?<!\S)[\"']?([^\s\"']{{6,64}})[\"']? (?:{BEFORE_A_NAME}) (?:{OWNERS})(?: [a-z]{{2,9}})? $")
+_BEFORE = re.compile(
+    rf"(?<!\S)[\"']?([^\s\"']{{6,64}})[\"']? (?:(?:{BEFORE_A_NAME}) (?:{OWNERS})(?: [a-z]{{2,9}})?|{AS}) $"
+)
 _REACH_BACK = 90
 _BETWEEN_TWO = re.compile(r" ?[ ,/|;:] ?")
 _SHORTEST = 3
-# "change it from hunter2", "auf hunter2 geändert".
-_OF_CHANGES = frozenset({"from", "auf"})
 
 _VALUE = re.compile(r"[^\s\"'`<>]{3,128}+")
 _QUOTED = {quote: re.compile(rf"[^{quote}\n]{{3,64}}(?={quote})") for quote in QUOTES}
@@ -107,8 +107,10 @@ def _is_value(seen: str, gap: Gap, start: int, end: int) -> bool:
     ):
         return False
     if not gap.said:
-        return (_mixes(value) and (gap.links or gap.last in _OF_CHANGES)) or (
-            value.isdecimal() and len(value) >= 6 and gap.links
+        return (
+            (gap.links and bool(gap.quoted))
+            or (_mixes(value) and gap.reaches)
+            or (value.isdecimal() and len(value) >= 6 and gap.links)
         )
     return _looks_made_up(value) or bool(gap.quoted) or (_ends_a_clause(seen, end) and not gap.loose)
 

@@ -7,7 +7,7 @@ from server.detection.reading import Reading
 from server.detection.words import Names, far_links, gap_after
 
 # Marks that makers give their keys so that they can be found, with what follows: GitHub, GitLab, Stripe, Slack, AWS,
-# Google, npm, PyPI, SendGrid, Shopify, DigitalOcean, Hugging Face, OpenAI, Anthropic, Square, Telegram; JSON Web Tokens.
+# Google, npm, PyPI, SendGrid, Shopify, DigitalOcean, Hugging Face, OpenAI, Anthropic, Square, Telegram; and JWTs.
 _MARKED = re.compile(
     r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{20,255}|gl[a-z]{2,6}-[A-Za-z0-9_\-]{20,255}"
     r"|[sr]k_(?:live|test)_[A-Za-z0-9]{10,255}|whsec_[A-Za-z0-9+/=]{16,255}|xox[abeoprs]-[A-Za-z0-9\-]{10,255}|xapp-[A-Za-z0-9\-]{10,255}"

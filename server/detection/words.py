@@ -17,8 +17,8 @@ _ENDING = r"(?:'[^\W\d_]{1,5}|-(?:ul|ului|u|om|em|a|nr|no|nummer|number))?"
 class Names:
     """The names of one thing: words that stand alone, no letter or digit beside them, no hyphen with a word after them.
 
-    In `words` blanks separate them, `_` stands for a blank, hyphen, underscore or nothing, `~` for an ending of up to five
-    letters. Endings that languages put after an apostrophe or hyphen may follow every name ("PIN's", "CNP-ul").
+    In `words` blanks separate them, `_` stands for a blank, hyphen, underscore or nothing, `~` for an ending of up to
+    five letters. Endings that languages put after an apostrophe or hyphen may follow every name ("PIN's", "CNP-ul").
     """
 
     def __init__(self, words: str) -> None:
@@ -64,6 +64,8 @@ the a an my your our his her their this that for of on in back with from and
 der die das dem den des für von vom zu zum zur mein meine meiner meines im am auf
 el la los las de del mi tu su para en al le les du pour sur ma mes mon votre l
 il lo di della dello per mio sul do dla mojego mojej moje od na z het een voor op mijn bij
+still now currently always not noch immer nicht jetzt aktuell todavía ahora siempre toujours encore ancora sempre nadal
+teraz nie nog altijd niet ainda agora sempre hala fortfarande stadig
 o os as da dos till til av på det ke k к от для моей моего на у до від της του μου στο
 """
 _BEFORE_A_NAME = """
@@ -75,6 +77,10 @@ o_meu a_minha
 """
 _COPULA, _NOUN, _FUNCTION = (frozenset(fold(words.lower()).split()) for words in (_COPULAS, _NOUNS, _FUNCTIONS))
 
+# "auf … geändert"
+_OF_CHANGES = frozenset(fold("from auf von z desde från van").split())
+# "… as password"
+AS = "as|als|como|comme|come|jako|som"
 # "… is my PIN": what leads from a value back to its name.
 BEFORE_A_NAME, OWNERS = (_one_of(fold(words).split()) for words in (_BEFORE_A_NAME, _OWNERS))
 
@@ -105,6 +111,11 @@ class Gap(NamedTuple):
     def links(self) -> bool:
         """Whether what follows can be the value at all."""
         return self.said or not self.loose
+
+    @property
+    def reaches(self) -> bool:
+        """Whether what follows can be the value where that can't be one more word ("change it from …")."""
+        return self.links or self.last in _OF_CHANGES
 
 
 def gap_after(lower: str, name_end: int) -> Gap:

@@ -18,7 +18,7 @@ class Message(NamedTuple):
     """One line: the text without its marks, and what is marked."""
 
     line: int
-    half: str
+    part: str
     language: str
     text: str
     marked: tuple[Finding, ...]
@@ -31,14 +31,14 @@ def messages() -> list[Message]:
 
 
 def _message(number: int, line: str) -> Message:
-    half, language, written = line.split("\t")
+    part, language, written = line.split("\t")
     marked, text, end = [], "", 0
     for mark in _MARK.finditer(written):
         text += _plain(written[end : mark.start()])
         value = _plain(mark[2])
         marked.append(Finding(Kind(mark[1]), len(text), len(value)))
         text, end = text + value, mark.end()
-    return Message(number, half, language, text + _plain(written[end:]), tuple(marked))
+    return Message(number, part, language, text + _plain(written[end:]), tuple(marked))
 
 
 def _plain(written: str) -> str:

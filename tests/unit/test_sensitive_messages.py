@@ -6,11 +6,8 @@ from server.detection import find
 from tests.unit.sensitive_set import Score, messages, report, score
 
 MESSAGES = messages()
-PRECISION, RECALL = 0.98, 0.95
-
-
-def halves() -> list[str]:
-    return sorted({message.half for message in MESSAGES})
+# Precision and recall that each part keeps, and all together; the hard part was written to be failed.
+FLOORS = {"tuning": (0.98, 0.95), "held_out": (0.98, 0.95), "hard": (0.95, 0.85), "all": (0.98, 0.95)}
 
 
 def test_the_set_is_large_and_has_many_languages_and_look_alikes() -> None:
@@ -21,11 +18,16 @@ def test_the_set_is_large_and_has_many_languages_and_look_alikes() -> None:
     assert len({message.language for message in marked}) >= 8
 
 
-@pytest.mark.parametrize("half", halves())
-def test_the_detector_keeps_its_precision_and_recall(half: str, capsys: pytest.CaptureFixture[str]) -> None:
-    scores = score((message for message in MESSAGES if message.half == half), find)
+def test_every_part_is_measured() -> None:
+    assert {message.part for message in MESSAGES} == FLOORS.keys() - {"all"}
+
+
+@pytest.mark.parametrize("part", FLOORS)
+def test_the_detector_keeps_its_precision_and_recall(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = score((message for message in MESSAGES if part in (message.part, "all")), find)
     with capsys.disabled():  # the figures belong into the output of every run
-        print("", f"sensitive data, {half} messages:", *report(scores), sep="\n  ")  # noqa: T201
+        print("", f"sensitive data, messages: {part}", *report(scores), sep="\n  ")  # noqa: T201
     overall = sum(scores.values(), Score())
-    assert overall.precision >= PRECISION, overall.misses
-    assert overall.recall >= RECALL, overall.misses
+    precision, recall = FLOORS[part]
+    assert overall.precision >= precision, overall.misses
+    assert overall.recall >= recall, overall.misses
