@@ -25,13 +25,13 @@ _ACCOUNT_IN_ADDRESS = re.compile(r"://[^\s:/@]{1,64}+:([^\s@/]{1,64}+)@")
 _BEFORE = re.compile(
     rf"(?<!\S)[\"']?([^\s\"']{{6,64}})[\"']? (?:(?:{BEFORE_A_NAME}) (?:{OWNERS})(?: [a-z]{{2,9}})?|{AS}) $"
 )
-_REACH_BACK = 90
+_REACH_BACK = 70
 _BETWEEN_TWO = re.compile(r" ?[ ,/|;:] ?")
 _SHORTEST = 3
 
 _VALUE = re.compile(r"[^\s\"'`<>]{3,128}+")
 _QUOTED = {quote: re.compile(rf"[^{quote}\n]{{3,64}}(?={quote})") for quote in QUOTES}
-_TRAILING = re.compile(r"[.,;:?)\]}]+$")
+_TRAILING = ".,;:?)]}"
 _NEXT_PARAMETER = re.compile(r"&[a-z_]+=.*")
 _ADDRESS = re.compile(r"[a-z]+://|www\.|mailto:|[^@\s]+@[^@\s]+\.[a-z]{2,}$")
 _READABLE = re.compile(r"[^\W_]")
@@ -94,7 +94,8 @@ def _value(seen: str, start: int, quote: str) -> tuple[int, int]:
     if quoted:
         return quoted.span()
     found = _VALUE.match(seen, start)
-    return start, start + len(_TRAILING.sub("", _NEXT_PARAMETER.sub("", found[0])) if found else "")
+    value = found[0] if found else ""
+    return start, start + len((_NEXT_PARAMETER.sub("", value) if "&" in value else value).rstrip(_TRAILING))
 
 
 def _is_value(seen: str, gap: Gap, start: int, end: int) -> bool:
