@@ -1,10 +1,11 @@
 """TicketService: each method hands the fields to one use case and the result back."""
 
-from nibble.support.v1 import history_pb2, ticket_pb2
+from nibble.support.v1 import feedback_pb2, history_pb2, ticket_pb2
 from nibble.support.v1 import ticket_service_pb2 as pb
 
 from server.api.boundary import Call, Method
 from server.api.translate import (
+    feedback_message,
     history_message,
     moment,
     priority_word,
@@ -14,13 +15,13 @@ from server.api.translate import (
     ticket_message,
 )
 from server.domain.tickets import Ticket
-from server.usecases import lists, tickets
+from server.usecases import feedback, lists, tickets
 from server.usecases.collaborators import Collaborators
 from server.usecases.lists import Page, PageRequest, TicketFilters
 
 
 class TicketServicer:
-    """The eight calls of `nibble.support.v1.TicketService`; the proto's comments say what each one does."""
+    """The calls of `nibble.support.v1.TicketService`; the proto's comments say what each one does."""
 
     def __init__(self, on: Collaborators) -> None:
         self._on = on
@@ -36,6 +37,8 @@ class TicketServicer:
             "UpdateTicketStatus": self.update_ticket_status,
             "AssignTicket": self.assign_ticket,
             "ListTicketHistory": self.list_ticket_history,
+            "RateTicket": self.rate_ticket,
+            "GetTicketFeedback": self.get_ticket_feedback,
         }
 
     async def create_ticket(self, request: pb.CreateTicketRequest, call: Call) -> ticket_pb2.Ticket:
@@ -117,6 +120,24 @@ class TicketServicer:
         found = await lists.list_history(self._on, call.caller, request.ticket_id, page)
         entries: list[history_pb2.HistoryEntry] = [history_message(entry) for entry in found.rows]
         return pb.ListTicketHistoryResponse(entries=entries, next_page_token=found.next_page_token)
+
+    async def rate_ticket(self, request: pb.RateTicketRequest, call: Call) -> feedback_pb2.TicketFeedback:
+        """`RateTicket`."""
+        given = await feedback.rate_ticket(
+            self._on,
+            call.caller,
+            ticket_id=request.ticket_id,
+            rating=request.rating,
+            remark=request.remark if request.HasField("remark") else None,
+        )
+        return feedback_message(given, self._on.feedback_changeable_for)
+
+    async def get_ticket_feedback(
+        self, request: pb.GetTicketFeedbackRequest, call: Call
+    ) -> feedback_pb2.TicketFeedback:
+        """`GetTicketFeedback`."""
+        given = await feedback.get_ticket_feedback(self._on, call.caller, request.ticket_id)
+        return feedback_message(given, self._on.feedback_changeable_for)
 
 
 def _tickets_page(page: Page[Ticket]) -> pb.ListTicketsResponse:

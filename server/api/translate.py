@@ -1,12 +1,14 @@
 """Rows to messages. The words are the same on both sides, so there is nothing to translate but types."""
 
 from collections.abc import Collection
+from datetime import timedelta
 from uuid import UUID
 
 from google.protobuf import timestamp_pb2
 from nibble.support.v1 import (
     actor_pb2,
     comment_pb2,
+    feedback_pb2,
     history_pb2,
     sensitive_finding_pb2,
     ticket_event_pb2,
@@ -14,6 +16,7 @@ from nibble.support.v1 import (
 )
 
 from server.domain.events import HistoryEntry
+from server.domain.feedback import Feedback, changeable_until
 from server.domain.tickets import Comment, Findings, Ticket
 
 STATUS = dict(ticket_pb2.Ticket.Status.items())
@@ -90,6 +93,20 @@ def comment_message(comment: Comment) -> comment_pb2.TicketComment:
         created_at=comment.created_at,  # type: ignore[arg-type]
         author_role=ROLE[comment.author_role],
         sensitive_findings=_findings(comment.findings),
+    )
+
+
+def feedback_message(feedback: Feedback, changeable_for: timedelta) -> feedback_pb2.TicketFeedback:
+    """The feedback, and until when it can be changed."""
+    return feedback_pb2.TicketFeedback(
+        ticket_id=str(feedback.ticket_id),
+        rating=feedback.rating,
+        remark=feedback.remark,
+        resolved_by=_optional(feedback.resolved_by),
+        rated_at=feedback.rated_at,  # type: ignore[arg-type]
+        updated_at=feedback.updated_at,  # type: ignore[arg-type]
+        changeable_until=changeable_until(feedback, changeable_for),  # type: ignore[arg-type]
+        sensitive_findings=_findings(feedback.findings),
     )
 
 

@@ -25,4 +25,5 @@ def collaborators(settings: Settings, database: "Database", page_token_key: byte
         new_id=uuid7,
         idempotency_key_ttl=timedelta(seconds=settings.idempotency_key_ttl_seconds),
         reopen_on_comment=settings.reopen_on_comment,
+        feedback_changeable_for=timedelta(seconds=settings.feedback_changeable_seconds),
     )

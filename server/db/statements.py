@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     all_,
+    and_,
     any_,
     case,
     column,
@@ -39,12 +40,14 @@ from sqlalchemy.sql.selectable import CTE, LateralFromClause, Select, TableValue
 from sqlalchemy.types import TypeEngine
 
 from server.db.statement import Statement, compiled, moment, param, text, uuid
-from server.db.tables import SHARD, comments, events, idempotency_keys, ticket_orders, tickets
+from server.db.tables import SHARD, comments, events, feedback, idempotency_keys, ticket_orders, tickets
 from server.domain.events import HistoryEntry
+from server.domain.feedback import Feedback
 from server.domain.tickets import Comment, Status, Ticket
 
 TICKET_COLUMNS = [tickets.c[name] for name in Ticket._fields]
 COMMENT_COLUMNS = [comments.c[name] for name in Comment._fields]
+FEEDBACK_COLUMNS = [feedback.c[name] for name in Feedback._fields]
 # A snapshot in an event carries neither of the two long texts, nor what was found in texts.
 _SNAPSHOT_FIELDS = [name for name in Ticket._fields if name not in ("description", "resolution_notes", "findings")]
 
@@ -242,29 +245,34 @@ def _update_ticket(events_added: ColumnElement[int]) -> ReturningUpdate[Any]:
     )
 
 
+_AS_READ = tickets.c.version == param("version", Integer)
+
+
 def _change_ticket() -> Statement:
     total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
-    changed = _update_ticket(total).where(tickets.c.version == param("version", Integer)).cte("changed")
+    changed = _update_ticket(total).where(_AS_READ).cte("changed")
     return _returning_ticket(changed)
+
+
+def _locked_as_read() -> CTE:
+    """The ticket's lock, or no row where the ticket is at another version than was read."""
+    return select(tickets.c.id).where(tickets.c.id == uuid("ticket_id"), _AS_READ).with_for_update().cte("locked")
+
+
+def _any_row_of(guard: CTE) -> ColumnElement[bool]:
+    return select(literal_column("1")).select_from(guard).exists()
 
 
 def _add_comment(*, keyed: bool) -> Statement:
     """Lock the ticket at the version that was read, take the key, move the counts, add comment and events."""
     is_internal = param("is_internal", Boolean)
-    source = (
-        select(tickets.c.id)
-        .where(tickets.c.id == uuid("ticket_id"), tickets.c.version == param("version", Integer))
-        .with_for_update()
-        .cte("locked")
-    )
+    source = _locked_as_read()
     if keyed:
         source = _claim_key("comment_id", source)
     total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
     events_added = case((is_internal, literal_column("0", Integer)), else_=total)
     # The lock's row (or the key's) is the guard: without it nothing below happens.
-    changed = (
-        _update_ticket(events_added).where(select(literal_column("1")).select_from(source).exists()).cte("changed")
-    )
+    changed = _update_ticket(events_added).where(_any_row_of(source)).cte("changed")
     values = {
         "id": uuid("comment_id"),
         "ticket_id": changed.c.id,
@@ -282,9 +290,47 @@ def _add_comment(*, keyed: bool) -> Statement:
     return compiled(fields.add_cte(_record_events(changed, is_internal)))
 
 
+def _rate_ticket() -> Statement:
+    """Lock the ticket at the version that was read, put its feedback in the place of what was read, add the event.
+
+    The ticket's row changes in its counts alone.
+    """
+    new = pg_insert(feedback).from_select(list(Feedback._fields), _feedback_values().select_from(_locked_as_read()))
+    replaced = {each.name: new.excluded[each.name] for each in FEEDBACK_COLUMNS if not each.primary_key}
+    rated = (
+        new.on_conflict_do_update(constraint=feedback.primary_key, set_=replaced, where=_given_as_read())
+        .returning(*FEEDBACK_COLUMNS)
+        .cte("rated")
+    )
+    total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
+    counted = (
+        update(tickets)
+        .where(tickets.c.id == uuid("ticket_id"), _any_row_of(rated))
+        .values(event_count=tickets.c.event_count + total, history_count=tickets.c.history_count + total)
+        .returning(*tickets.c)
+        .cte("counted")
+    )
+    fields = select(*(rated.c[name] for name in Feedback._fields))
+    return compiled(fields.add_cte(_record_events(counted, _NOT_INTERNAL)))
+
+
+def _feedback_values() -> Select[Any]:
+    return select(*(param(each.name, each.type) for each in FEEDBACK_COLUMNS))
+
+
+def _given_as_read() -> ColumnElement[bool]:
+    """Whether the feedback, once it is locked, is what was read; never where there was none to be read."""
+    return and_(
+        feedback.c.rating == param("given_rating", Integer),
+        feedback.c.remark.is_not_distinct_from(text("given_remark")),
+        feedback.c.rated_at == moment("given_rated_at"),
+    )
+
+
 CREATE_TICKET = _create_ticket(keyed=False)
 CREATE_TICKET_ONCE = _create_ticket(keyed=True)
 CHANGE_TICKET = _change_ticket()
+RATE_TICKET = _rate_ticket()
 ADD_COMMENT = _add_comment(keyed=False)
 ADD_COMMENT_ONCE = _add_comment(keyed=True)
 
@@ -295,6 +341,7 @@ GET_TICKET = compiled(select(*TICKET_COLUMNS).where(tickets.c.id == uuid("ticket
 # Works, and finds nothing, as soon as the schema is in place.
 PROBE = compiled(select(*TICKET_COLUMNS).where(literal_column("false", Boolean)))
 GET_COMMENT = compiled(select(*COMMENT_COLUMNS).where(comments.c.id == uuid("comment_id")))
+GET_FEEDBACK = compiled(select(*FEEDBACK_COLUMNS).where(feedback.c.ticket_id == uuid("ticket_id")))
 
 _LIMIT = param("limit", Integer)
 _AFTER_RANK = param("after_rank", SmallInteger)

@@ -113,6 +113,12 @@ class Fields:
             self.refuse("page_size", f"must be 0 (the default, {DEFAULT_PAGE_SIZE}) to {MAX_PAGE_SIZE}")
         return min(value, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
 
+    def whole_number(self, field: str, value: int, least: int, most: int) -> int:
+        """A number from `least` to `most`."""
+        if not least <= value <= most:
+            self.refuse(field, f"must be {least} to {most}")
+        return value
+
     def expected_version(self, value: int | None) -> int | None:
         """A version, from 1 up."""
         if value is not None and value < 1:

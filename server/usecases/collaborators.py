@@ -18,3 +18,4 @@ class Collaborators(NamedTuple):
     new_id: Callable[[], UUID]
     idempotency_key_ttl: timedelta
     reopen_on_comment: bool
+    feedback_changeable_for: timedelta

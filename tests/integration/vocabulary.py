@@ -16,9 +16,10 @@ from server.db.statement import Statement
 from server.db.statements import PROBE
 from server.domain.callers import Caller, Role
 from server.domain.events import HistoryEntry
+from server.domain.feedback import Feedback
 from server.domain.paging import PageTokens
 from server.domain.tickets import TRIAGE_RANK, Comment, Priority, Ticket
-from server.usecases import comments, lists, tickets
+from server.usecases import comments, feedback, lists, tickets
 from server.usecases.collaborators import Collaborators
 from server.usecases.lists import Page, PageRequest, TicketFilters
 
@@ -27,6 +28,7 @@ START = datetime(2026, 3, 4, 5, 6, 7, 891_011, tzinfo=UTC)
 MOST_PAGES = 50
 USUAL_LIMITS = PoolLimits()
 KEY_TTL = timedelta(days=7)
+CHANGEABLE_FOR = timedelta(days=7)
 EVERY_TICKET = TicketFilters()
 EMPTY = """
     TRUNCATE admin_service.support_tickets, admin_service.ticket_comments, admin_service.ticket_events,
@@ -85,7 +87,7 @@ class Desk(NamedTuple):
     ) -> AsyncIterator[Self]:
         """A desk with a pool of its own."""
         clock, db = Clock(), CountingDatabase(dsn, limits)
-        on = Collaborators(db, PageTokens(b"k" * 32), clock, uuid7, KEY_TTL, reopen_on_comment)
+        on = Collaborators(db, PageTokens(b"k" * 32), clock, uuid7, KEY_TTL, reopen_on_comment, CHANGEABLE_FOR)
         await db.open()
         try:
             yield cls(on, dsn, db, clock)
@@ -211,6 +213,15 @@ async def note(desk: Desk, ticket: Ticket, text: str = "Ask the kitchen.") -> Co
     return await say(desk, ticket, as_agent(), text, internal=True)
 
 
+async def rate(
+    desk: Desk, ticket: Ticket, rating: int = 5, remark: str | None = None, caller: Caller | None = None
+) -> Feedback:
+    """RateTicket, by the owner unless `caller` names somebody."""
+    return await feedback.rate_ticket(
+        desk.on, caller or owner_of(ticket), ticket_id=str(ticket.id), rating=rating, remark=remark
+    )
+
+
 # --- What is seen -----------------------------------------------------------------------------------------------------
 
 Turn = Callable[[PageRequest], Coroutine[Any, Any, Page[R]]]
@@ -292,7 +303,7 @@ def said(event: Row) -> Row:
     """What an event adds to what every event says."""
     names = [
         "from_status", "to_status", "assigned_to", "previous_assignee", "reason", "comment_id", "author_role",
-        "has_resolution_notes",
+        "has_resolution_notes", "rating",
     ]  # fmt: skip
     return {name: event[name] for name in names if event[name] is not None}
 
