@@ -131,6 +131,7 @@ class Settings:
     event_retention_seconds: float | None = _setting(_number(float, 86_400, 3_162_240_000))
     reopen_on_comment: bool = _setting(_boolean, default=True)
     feedback_changeable_seconds: float = _setting(_long, 604_800.0)
+    auto_close_seconds: float = _setting(_long, 259_200.0)
     max_concurrent_calls: int = _setting(_number(int, 1, 100_000), 200)
     default_deadline_seconds: float = _setting(_seconds, 10.0)
     statement_timeout_seconds: float = _setting(_seconds, 8.0)

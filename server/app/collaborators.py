@@ -26,4 +26,5 @@ def collaborators(settings: Settings, database: "Database", page_token_key: byte
         idempotency_key_ttl=timedelta(seconds=settings.idempotency_key_ttl_seconds),
         reopen_on_comment=settings.reopen_on_comment,
         feedback_changeable_for=timedelta(seconds=settings.feedback_changeable_seconds),
+        auto_close_after=timedelta(seconds=settings.auto_close_seconds),
     )

@@ -60,7 +60,7 @@ async def _run(settings: Settings) -> None:
 
 
 def _sweeps(on: "Collaborators") -> "Sequence[Sweep]":
-    from server.usecases import idempotency
+    from server.usecases import closing, idempotency
     from server.workers.sweeper import Sweep
 
     return [
@@ -69,4 +69,5 @@ def _sweeps(on: "Collaborators") -> "Sequence[Sweep]":
             partial(idempotency.forget_expired_keys, on),
             partial(idempotency.oldest_expired_key, on),
         ),
+        Sweep("auto_close", partial(closing.close_quiet_tickets, on), partial(closing.quiet_longest_due, on)),
     ]

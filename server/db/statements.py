@@ -248,9 +248,10 @@ def _update_ticket(events_added: ColumnElement[int]) -> ReturningUpdate[Any]:
 _AS_READ = tickets.c.version == param("version", Integer)
 
 
-def _change_ticket() -> Statement:
+def _change_ticket(*guards: ColumnElement[bool]) -> Statement:
+    """Args: guards: what must hold beside the version, of the ticket as it is when it is locked."""
     total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
-    changed = _update_ticket(total).where(_AS_READ).cte("changed")
+    changed = _update_ticket(total).where(_AS_READ, *guards).cte("changed")
     return _returning_ticket(changed)
 
 
@@ -327,9 +328,13 @@ def _given_as_read() -> ColumnElement[bool]:
     )
 
 
+# While others comment on it a ticket keeps its version, but it is quiet no longer.
+_STILL_QUIET = tickets.c.quiet_since <= moment("quiet_before")
+
 CREATE_TICKET = _create_ticket(keyed=False)
 CREATE_TICKET_ONCE = _create_ticket(keyed=True)
 CHANGE_TICKET = _change_ticket()
+CLOSE_QUIET_TICKET = _change_ticket(_STILL_QUIET)
 RATE_TICKET = _rate_ticket()
 ADD_COMMENT = _add_comment(keyed=False)
 ADD_COMMENT_ONCE = _add_comment(keyed=True)
@@ -445,6 +450,14 @@ LIST_COMMENTS = compiled(
     .order_by(*_newest_first(comments.c))
     .limit(_LIMIT)
 )
+
+LIST_QUIET_TICKETS = compiled(
+    select(tickets.c.quiet_since, *TICKET_COLUMNS)
+    .where(_STILL_QUIET, tuple_(tickets.c.quiet_since, tickets.c.id) > tuple_(moment("after_time"), uuid("after_id")))
+    .order_by(tickets.c.quiet_since, tickets.c.id)
+    .limit(_LIMIT)
+)
+QUIET_LONGEST = compiled(select(func.min(tickets.c.quiet_since)).where(_STILL_QUIET))
 
 HISTORY_COLUMNS = [events.c[name] for name in HistoryEntry._fields]
 

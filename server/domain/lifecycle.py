@@ -4,7 +4,7 @@ Each function looks at a ticket as just read and answers with the change to make
 Nothing is read or written here; the version guard of the statement makes the decision safe.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -107,6 +107,18 @@ def comment(ticket: Ticket, caller: Caller, *, is_internal: bool, reopens: bool,
     if status is Status.RESOLVED and reopens and caller.is_user and not is_internal:
         return _to_status(ticket, Status.IN_PROGRESS, None, Reason.COMMENT, now)
     return None
+
+
+def close_quiet(ticket: Ticket, quiet_since: datetime, after: timedelta, now: datetime) -> Change | None:
+    """The change by which the service itself closes a resolved ticket, or None where it is not time for that.
+
+    Args:
+        quiet_since: when it was resolved, or somebody commented on it since.
+        after: how long a resolved ticket stays as it is when nobody says anything.
+    """
+    if ticket.status != Status.RESOLVED or now - quiet_since < after:
+        return None
+    return _to_status(ticket, Status.CLOSED, None, Reason.AUTO, now)
 
 
 def attends(ticket: Ticket, caller: Caller, change: Change | None) -> bool:

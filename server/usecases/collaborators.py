@@ -19,3 +19,4 @@ class Collaborators(NamedTuple):
     idempotency_key_ttl: timedelta
     reopen_on_comment: bool
     feedback_changeable_for: timedelta
+    auto_close_after: timedelta

@@ -29,6 +29,7 @@ MOST_PAGES = 50
 USUAL_LIMITS = PoolLimits()
 KEY_TTL = timedelta(days=7)
 CHANGEABLE_FOR = timedelta(days=7)
+CLOSES_AFTER = timedelta(days=3)
 EVERY_TICKET = TicketFilters()
 EMPTY = """
     TRUNCATE admin_service.support_tickets, admin_service.ticket_comments, admin_service.ticket_events,
@@ -87,7 +88,9 @@ class Desk(NamedTuple):
     ) -> AsyncIterator[Self]:
         """A desk with a pool of its own."""
         clock, db = Clock(), CountingDatabase(dsn, limits)
-        on = Collaborators(db, PageTokens(b"k" * 32), clock, uuid7, KEY_TTL, reopen_on_comment, CHANGEABLE_FOR)
+        on = Collaborators(
+            db, PageTokens(b"k" * 32), clock, uuid7, KEY_TTL, reopen_on_comment, CHANGEABLE_FOR, CLOSES_AFTER
+        )
         await db.open()
         try:
             yield cls(on, dsn, db, clock)

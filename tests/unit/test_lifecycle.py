@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.domain import lifecycle
-from server.domain.callers import Caller
+from server.domain.callers import ITSELF, Caller
 from server.domain.events import EventDraft
 from server.domain.lifecycle import Change
 from server.domain.tickets import Status, Ticket
@@ -236,6 +236,31 @@ def test_a_closed_ticket_takes_no_public_comment(caller: Caller) -> None:
 
 def test_a_closed_ticket_takes_internal_notes() -> None:
     assert say(a_ticket(status="closed"), an_agent(), internal=True) is None
+
+
+THREE_DAYS = timedelta(days=3)
+
+
+@pytest.mark.parametrize(("quiet_for", "closes"), [(THREE_DAYS, True), (THREE_DAYS - timedelta(microseconds=1), False)])
+def test_a_resolved_ticket_on_which_nobody_says_anything_closes_when_the_time_is_up(
+    quiet_for: timedelta, *, closes: bool
+) -> None:
+    change = lifecycle.close_quiet(a_ticket(status="resolved"), NOW - quiet_for, THREE_DAYS, NOW)
+    assert types_of(change) == (["ticket_status_changed", "ticket_closed"] if closes else [])
+
+
+@pytest.mark.parametrize("status", ["open", "in_progress", "closed"])
+def test_only_a_resolved_ticket_closes_by_itself(status: str) -> None:
+    assert lifecycle.close_quiet(a_ticket(status=status), NOW - 2 * THREE_DAYS, THREE_DAYS, NOW) is None
+
+
+def test_a_ticket_that_closes_by_itself_says_so_and_keeps_its_resolution() -> None:
+    ticket = a_ticket(status="resolved", assigned_to=AGENT)
+    change = lifecycle.close_quiet(ticket, NOW - THREE_DAYS, THREE_DAYS, NOW)
+    assert change is not None
+    assert change[:4] == ("closed", AGENT, ticket.resolved_at, ticket.resolution_notes)
+    assert {draft.reason for draft in change.events} == {"auto"}
+    assert not lifecycle.attends(ticket, ITSELF, change)
 
 
 @pytest.mark.parametrize("expected", [1, 3])
