@@ -178,6 +178,11 @@ _METRICS: Node = {
         "p90_seconds": 1406.758,
         "mean_seconds": 1406.758,
     },
+    "satisfaction": {
+        "count": 1,
+        "average": 5,
+        "ratings": [*({"rating": rating, "count": 0} for rating in range(1, 5)), {"rating": 5, "count": 1}],
+    },
 }
 _NO_METRICS: Node = {
     "created": 0,
@@ -187,6 +192,7 @@ _NO_METRICS: Node = {
     "backlog": 0,
     "first_response_time": {"count": 0},
     "resolution_time": {"count": 0},
+    "satisfaction": {"count": 0, "ratings": [{"rating": rating, "count": 0} for rating in range(1, 6)]},
 }
 
 # By call and by what the example shows.

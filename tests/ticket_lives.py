@@ -14,7 +14,7 @@ from uuid import UUID
 from google.protobuf.json_format import ParseDict
 from nibble.support.v1 import actor_pb2, ticket_event_pb2, ticket_pb2
 
-from server.analytics.reports import Interval, Metrics, Period, Report, Statistics
+from server.analytics.reports import Interval, Metrics, Period, Report, Satisfaction, Statistics
 from server.analytics.rules import Priority
 
 AGENTS = [UUID(int=number) for number in range(1, 5)]
@@ -89,6 +89,16 @@ class _Ticket:
             role = "support_agent"
         self._tell(actor, role, [{"event_type": "ticket_commented", "author_role": role}])
 
+    def rate(self) -> None:
+        told = {"event_type": "ticket_rated", "rating": self._chance.randint(1, 5)}
+        if "assigned_to" in self.ticket:
+            told["assigned_to"] = self.ticket["assigned_to"]
+        self._tell(UUID(self.ticket["user_id"]), "customer", [told])
+
+    def flag(self) -> None:
+        self.ticket["flagged_at"] = self._now.isoformat()
+        self._tell(UUID(int=0), "service", [{"event_type": "ticket_flagged", "reason": "unattended"}])
+
     def move(self, status: str) -> None:
         changes = [self._move(status)]
         if status in ("resolved", "closed"):
@@ -106,7 +116,13 @@ class _Ticket:
 
 
 _STEPS: dict[str, list[Callable[[_Ticket], None]]] = {
-    "open": [_Ticket.assign, _Ticket.comment, lambda t: t.move("in_progress"), lambda t: t.move("resolved")],
+    "open": [
+        _Ticket.assign,
+        _Ticket.comment,
+        _Ticket.flag,
+        lambda t: t.move("in_progress"),
+        lambda t: t.move("resolved"),
+    ],
     "in_progress": [
         _Ticket.assign,
         _Ticket.comment,
@@ -116,15 +132,23 @@ _STEPS: dict[str, list[Callable[[_Ticket], None]]] = {
         lambda t: t.move("resolved"),
         lambda t: t.move("closed"),
     ],
-    "resolved": [_Ticket.comment, lambda t: t.move("in_progress"), lambda t: t.move("closed")],
+    "resolved": [
+        _Ticket.comment,
+        _Ticket.rate,
+        _Ticket.rate,
+        lambda t: t.move("in_progress"),
+        lambda t: t.move("in_progress"),
+        lambda t: t.move("closed"),
+    ],
+    "closed": [_Ticket.rate],
 }
 
 
 def a_life(chance: random.Random, begin: datetime = BEGIN, days: float = 20) -> Life:
     """The events of one ticket that is created within so many days, in their order."""
     ticket = _Ticket(chance, begin + timedelta(microseconds=chance.randrange(int(days * 86400e6))))
-    for _ in range(chance.randrange(12)):
-        if ticket.status == "closed":
+    for _ in range(chance.randrange(16)):
+        if ticket.status == "closed" and chance.random() < 0.5:
             break
         ticket.pass_by()
         chance.choice(_STEPS[ticket.status])(ticket)
@@ -159,6 +183,7 @@ def told(life: Life) -> Told:
     assignee: str | None = None
     assignees = [(created, assignee)]
     responded = False
+    ratings: dict[int, Happened] = {}  # by how often the status had changed, but for a closing
     for event in life:
         now = max(now, event.occurred_at.ToDatetime(UTC))
         seconds = (now - created).total_seconds()
@@ -176,6 +201,9 @@ def told(life: Life) -> Told:
                     found = [each for each in found if each.figure != "resolution_time"]
                 if after == "resolved":
                     found.append(Happened("resolution_time", now, assignee, seconds))
+            case "ticket_rated":
+                number = sum(status != "closed" for _, status in statuses)
+                ratings[number] = Happened(f"rated_{event.rating}", now, event.assigned_to or None)
             case "ticket_commented":
                 author = event.actor.user_id
                 staff = event.actor.role in (actor_pb2.Actor.support_agent, actor_pb2.Actor.support_supervisor)
@@ -183,7 +211,7 @@ def told(life: Life) -> Told:
                     responded = True
                     found.append(Happened("first_response_time", now, author, seconds))
     first_assignee = assignees[1][1] if len(assignees) > 1 else None
-    found.append(Happened("created", created, first_assignee))
+    found += [*ratings.values(), Happened("created", created, first_assignee)]
     return Told(ticket_pb2.Ticket.Priority.Name(life[0].ticket.priority), found, statuses, assignees)
 
 
@@ -229,6 +257,7 @@ def _metrics(all_told: Sequence[Told], start: datetime, end: datetime, agent: st
         backlog=sum(map(waits, all_told)),
         first_response_time=_statistics(cases("first_response_time")),
         resolution_time=_statistics(cases("resolution_time")),
+        satisfaction=Satisfaction(tuple(len(cases(f"rated_{rating}")) for rating in range(1, 6))),
     )
 
 

@@ -13,12 +13,14 @@ from psycopg import Connection
 
 from server.analytics import statements
 from server.analytics.generations import require_generation
-from server.analytics.rules import Happening, Snapshot, TicketFact, fold, responder
+from server.analytics.rules import Happening, Rating, Snapshot, TicketFact, fold, responder
 
 _STATUS: dict[int, str] = {number: word for word, number in ticket_pb2.Ticket.Status.items() if number}
 _PRIORITY: dict[int, str] = {number: word for word, number in ticket_pb2.Ticket.Priority.items() if number}
 _ROLE: dict[int, str] = {number: word for word, number in actor_pb2.Actor.Role.items()}
 _COMMENTED = ticket_event_pb2.TicketEvent.ticket_commented
+_RATED = ticket_event_pb2.TicketEvent.ticket_rated
+_RATINGS = range(1, 6)
 
 
 class NotASnapshot(Exception):
@@ -72,7 +74,7 @@ def snapshot_of(event: ticket_event_pb2.TicketEvent) -> Snapshot:
     """What an event shows.
 
     Raises:
-        NotASnapshot: a time is missing, or a status or priority is none that this version knows.
+        NotASnapshot: a time is missing, or a status, priority or rating is none that this version knows.
     """
     ticket, actor = event.ticket, event.actor
     commented = event.event_type == _COMMENTED
@@ -86,6 +88,7 @@ def snapshot_of(event: ticket_event_pb2.TicketEvent) -> Snapshot:
         assigned_to=UUID(ticket.assigned_to) if ticket.HasField("assigned_to") else None,
         resolved_at=_time(ticket, "resolved_at") if ticket.HasField("resolved_at") else None,
         responder=responder(UUID(actor.user_id), _ROLE[event.author_role], UUID(ticket.user_id)) if commented else None,
+        rating=_rating(event.rating) if event.event_type == _RATED else None,
     )
 
 
@@ -94,6 +97,12 @@ def _time(message: Message, field: str) -> datetime:
         raise NotASnapshot(f"{field} is missing")
     time: Timestamp = getattr(message, field)
     return time.ToDatetime(UTC)
+
+
+def _rating(number: int) -> int:
+    if number not in _RATINGS:
+        raise NotASnapshot("rating is none that is known here")
+    return number
 
 
 def _word(field: str, words: dict[int, str], number: int) -> str:
@@ -117,10 +126,12 @@ def fact_values(fact: TicketFact) -> dict[str, object]:
         **_arrays("assignment", fact.assignments),
         **_arrays("resolution", fact.resolutions),
         **_arrays("reopening", fact.reopenings),
+        **_arrays("rating", fact.ratings),
+        "ratings": [each.rating for each in fact.ratings],
     }
 
 
-def _arrays(kind: str, happenings: Sequence[Happening]) -> dict[str, object]:
+def _arrays(kind: str, happenings: Sequence[Happening | Rating]) -> dict[str, object]:
     return {
         f"{kind}_times": [happening.at for happening in happenings],
         f"{kind}_agents": [happening.agent for happening in happenings],

@@ -45,6 +45,22 @@ class Statistics(NamedTuple):
     mean: float | None = None
 
 
+class Satisfaction(NamedTuple):
+    """How many ratings there are of each, from 1 to 5."""
+
+    ratings: tuple[int, ...] = (0, 0, 0, 0, 0)
+
+    @property
+    def cases(self) -> int:
+        """Of all of them."""
+        return sum(self.ratings)
+
+    @property
+    def average(self) -> float | None:
+        """The arithmetic mean; None where there is no rating."""
+        return sum(n * count for n, count in enumerate(self.ratings, 1)) / self.cases if self.cases else None
+
+
 class Metrics(NamedTuple):
     """The figures of one stretch of time."""
 
@@ -55,6 +71,7 @@ class Metrics(NamedTuple):
     backlog: int = 0
     first_response_time: Statistics = Statistics()
     resolution_time: Statistics = Statistics()
+    satisfaction: Satisfaction = Satisfaction()
 
 
 class Period(NamedTuple):
@@ -186,4 +203,5 @@ def _metrics(figures: Mapping[str, Statistics]) -> Metrics:
         **{name: _count(figures, name) for name in _COUNTED},
         first_response_time=figures.get("first_response_time", Statistics()),
         resolution_time=figures.get("resolution_time", Statistics()),
+        satisfaction=Satisfaction(tuple(_count(figures, f"rated_{rating}") for rating in range(1, 6))),
     )

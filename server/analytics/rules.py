@@ -7,6 +7,7 @@ for a time only) come to as much as can be known:
 - the time of creation, the priority, and whatever happened from the first event on are exact;
 - a ticket that was resolved, and not reopened, before the first event has that resolution, from its own `resolved_at`;
 - the first assignee is the first one seen, and the first response the first one seen;
+- of a rating that was changed, only what is seen of it last is known, and counts;
 - earlier resolutions and reopenings are not known, and it counts in the backlog until it is seen to be out of it.
 
 An event that is missing in between, since it waits among the dead letters, is made up for in the same way.
@@ -44,7 +45,7 @@ WORKING = frozenset({Status.OPEN, Status.IN_PROGRESS})
 
 
 class Snapshot(NamedTuple):
-    """What one event shows: its ticket after the change, and who responded by it, if anybody did.
+    """What one event shows: its ticket after the change, who responded by it and how the owner rated, if anybody did.
 
     One row of `analytics_service.ticket_events`, its columns in this order.
     """
@@ -58,6 +59,7 @@ class Snapshot(NamedTuple):
     assigned_to: UUID | None
     resolved_at: datetime | None
     responder: UUID | None
+    rating: int | None = None
 
 
 class Happening(NamedTuple):
@@ -65,6 +67,14 @@ class Happening(NamedTuple):
 
     at: datetime
     agent: UUID | None
+
+
+class Rating(NamedTuple):
+    """When the owner rated, whose work that was (the assignee's at the resolution, who has kept it), and how."""
+
+    at: datetime
+    agent: UUID | None
+    rating: int
 
 
 class TicketFact(NamedTuple):
@@ -83,6 +93,8 @@ class TicketFact(NamedTuple):
     resolution_stands: bool
     """Whether no reopening has undone the last resolution."""
     closing: Happening | None
+    ratings: tuple[Rating, ...]
+    """Of each resolution that was rated the last one; of a ticket that was closed without any, too."""
 
 
 def responder(author: UUID, author_role: str, owner: UUID) -> UUID | None:
@@ -114,6 +126,9 @@ class _Life:
         self._reopenings: list[Happening] = []
         self._response: Happening | None = None
         self._closing: Happening | None = None
+        self._ratings: list[Rating] = []
+        self._is_rated = False
+        """Whether the last of the ratings is of the resolution that stands."""
 
     def go_on(self, snapshot: Snapshot) -> None:
         """Read the next event."""
@@ -126,16 +141,25 @@ class _Life:
             self._closing = Happening(self._now, snapshot.assigned_to)
         if snapshot.responder is not None and self._response is None:
             self._response = Happening(self._now, snapshot.responder)
+        if snapshot.rating is not None:
+            self._rate(snapshot.assigned_to, snapshot.rating)
         self._last = snapshot
 
     def _resolve_or_reopen(self, snapshot: Snapshot, before: datetime) -> None:
         # A resolution has a time of its own, which is earlier than the event's only where its own event is missing.
         at = self._now if snapshot.resolved_at is None else min(self._now, max(before, snapshot.resolved_at))
         happening = Happening(at, snapshot.assigned_to)
+        self._is_rated = False
         if self._last.resolved_at is not None:
             self._reopenings.append(happening)
         if snapshot.resolved_at is not None:
             self._resolutions.append(happening)
+
+    def _rate(self, agent: UUID | None, rating: int) -> None:
+        if self._is_rated:
+            self._ratings.pop()
+        self._ratings.append(Rating(self._now, agent, rating))
+        self._is_rated = True
 
     def fact(self) -> TicketFact:
         """What the life comes to."""
@@ -150,4 +174,5 @@ class _Life:
             reopenings=tuple(self._reopenings),
             resolution_stands=self._last.resolved_at is not None,
             closing=self._closing,
+            ratings=tuple(self._ratings),
         )

@@ -7,7 +7,7 @@ from nibble.analytics.v1 import support_metrics_pb2
 from nibble.support.v1 import ticket_pb2
 
 from server.analytics import reports
-from server.analytics.reports import Interval, Metrics, Report, Statistics
+from server.analytics.reports import Interval, Metrics, Report, Satisfaction, Statistics
 from server.api.boundary import Call, Method
 from server.db.database import Database
 
@@ -71,18 +71,30 @@ def _metrics(metrics: Metrics) -> support_metrics_pb2.Metrics:
         backlog=metrics.backlog,
         first_response_time=_statistics(metrics.first_response_time),
         resolution_time=_statistics(metrics.resolution_time),
+        satisfaction=_satisfaction(metrics.satisfaction),
+    )
+
+
+def _satisfaction(satisfaction: Satisfaction) -> support_metrics_pb2.Satisfaction:
+    return support_metrics_pb2.Satisfaction(
+        count=satisfaction.cases,
+        average=_to_the_thousandth(satisfaction.average),
+        ratings=[
+            support_metrics_pb2.RatingCount(rating=rating, count=count)
+            for rating, count in enumerate(satisfaction.ratings, 1)
+        ],
     )
 
 
 def _statistics(statistics: Statistics) -> support_metrics_pb2.DurationStatistics:
     return support_metrics_pb2.DurationStatistics(
         count=statistics.cases,
-        median_seconds=_to_milliseconds(statistics.median),
-        p90_seconds=_to_milliseconds(statistics.p90),
-        mean_seconds=_to_milliseconds(statistics.mean),
+        median_seconds=_to_the_thousandth(statistics.median),
+        p90_seconds=_to_the_thousandth(statistics.p90),
+        mean_seconds=_to_the_thousandth(statistics.mean),
     )
 
 
-def _to_milliseconds(seconds: float | None) -> float | None:
+def _to_the_thousandth(value: float | None) -> float | None:
     """No finer: what follows would be the arithmetic's, not the tickets'."""
-    return None if seconds is None else round(seconds, 3)
+    return None if value is None else round(value, 3)

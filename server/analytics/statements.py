@@ -81,6 +81,7 @@ FORGET_EVERYTHING = Statement(
 #
 # - `opening` and `backlog` are the tickets in the backlog just before the start and just before the end of the range;
 #   `abandoned` are the closings that took a ticket out of the backlog.
+# - `rated_1` to `rated_5` are ratings.
 # - width_bucket tells how many of ascending times lie before or at another.
 # - date_bin tells the begin of the day or week: 2001 began on a Monday.
 # - Texts are grouped in the order of their bytes, which takes a fraction of the time.
@@ -103,6 +104,8 @@ WITH facts AS NOT MATERIALIZED (
     SELECT 'closed', closed_at, priority_word, closing_agent FROM facts
     UNION ALL
     SELECT 'abandoned', closed_at, priority_word, closing_agent FROM facts WHERE NOT resolution_stands
+    UNION ALL
+    SELECT 'rated_' || unnest(ratings), unnest(rating_times), priority_word, unnest(rating_agents) FROM facts
     UNION ALL
     SELECT 'opening', before_end, priority_word, NULL
     FROM facts

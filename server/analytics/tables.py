@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import TSTZRANGE
 
@@ -55,12 +56,15 @@ ticket_events = Table(
     Column("assigned_to", Uuid),
     Column("resolved_at", Moment),
     Column("responder", Uuid),
+    Column("rating", Integer),
     PrimaryKeyConstraint("ticket_id", "sequence", name="ticket_events_pkey"),
     CheckConstraint(_one_of("priority", Priority), name="ticket_events_priority_known"),
     CheckConstraint(_one_of("status", Status), name="ticket_events_status_known"),
+    CheckConstraint("rating BETWEEN 1 AND 5", name="ticket_events_rating_range"),
 )
 
-# One row per ticket, recomputed from its events. The happenings of a kind are two arrays, of times and of agents.
+# One row per ticket, recomputed from its events. The happenings of a kind are two arrays, of times and of agents; those
+# of ratings have a third one.
 ticket_facts = Table(
     "ticket_facts",
     metadata,
@@ -81,6 +85,9 @@ ticket_facts = Table(
     Column("closing_agent", Uuid),
     # While the ticket has anything to say to a report; without an end as long as it is in the backlog.
     Column("life", TSTZRANGE, Computed("tstzrange(created_at, settled_at, '[]')", persisted=True), nullable=False),
+    Column("rating_times", ARRAY(Moment), nullable=False, server_default=text("'{}'")),
+    Column("rating_agents", ARRAY(Uuid), nullable=False, server_default=text("'{}'")),
+    Column("ratings", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
     PrimaryKeyConstraint("ticket_id", name="ticket_facts_pkey"),
     CheckConstraint(_one_of("priority", Priority), name="ticket_facts_priority_known"),
 )

@@ -1,7 +1,7 @@
 """Feedback: how content a ticket's owner is with its resolution, when that can be said, and until when it can change.
 
 Source: the comments of `nibble.support.v1.TicketFeedback` and `TicketService.RateTicket`. A ticket has one rating: a
-later resolution may be rated anew, and that takes the place of what was said of the one before.
+later resolution, or closing without one, may be rated anew, and that takes the place of what was said before.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,7 @@ def rate(
 ) -> Feedback | None:
     """The feedback that the ticket has from now on, or None where that is what it has already.
 
-    Whoever has the ticket when it is rated had it when it was resolved: from then on nobody is assigned any more.
+    Whoever has the ticket when it is rated had it when its work ended: from then on nobody is assigned any more.
 
     Args:
         given: what it has.
@@ -53,8 +53,9 @@ def rate(
     """
     if ticket.status not in RATABLE:
         raise TicketNotRatable(ticket_id=ticket.id, status=ticket.status)
-    if given is None or _was_resolved_since(ticket, given):
-        return Feedback(ticket.id, opinion.rating, opinion.remark, ticket.assigned_to, now, now, opinion.findings)
+    if given is None or given.rated_at < _ended_at(ticket):
+        at = max(now, _ended_at(ticket))  # another process's clock may be ahead of this one's
+        return Feedback(ticket.id, opinion.rating, opinion.remark, ticket.assigned_to, at, at, opinion.findings)
     if (given.rating, given.remark) == (opinion.rating, opinion.remark):
         return None
     if now > changeable_until(given, changeable_for):
@@ -62,8 +63,9 @@ def rate(
     return given._replace(**opinion._asdict(), updated_at=now)
 
 
-def _was_resolved_since(ticket: Ticket, given: Feedback) -> bool:
-    return ticket.resolved_at is not None and ticket.resolved_at > given.rated_at
+def _ended_at(ticket: Ticket) -> datetime:
+    """When the work on a ratable ticket ended: its resolution, or a closing without one, which is its last change."""
+    return ticket.resolved_at or ticket.updated_at
 
 
 def changeable_until(feedback: Feedback, changeable_for: timedelta) -> datetime:

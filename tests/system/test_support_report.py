@@ -18,6 +18,7 @@ from tests.system.vocabulary import (
     move,
     new_id,
     open_ticket,
+    rate,
 )
 
 FOREVER = {"start_time": "2020-01-01T00:00:00Z", "end_time": "2026-01-01T00:00:00Z", "interval": "week"}
@@ -43,6 +44,11 @@ def figures_of(agent: Caller, found: dict[str, Any]) -> dict[str, Any]:
     return next((each["metrics"] for each in found["agents"] if each["agent_id"] == agent.id), {})
 
 
+def counted(*counts: int) -> list[dict[str, int]]:
+    """How often each rating was given, from 1 on."""
+    return [{"rating": rating, "count": count} for rating, count in enumerate(counts, 1)]
+
+
 class Worked(NamedTuple):
     """An agent who has worked, and the first of their tickets."""
 
@@ -52,7 +58,10 @@ class Worked(NamedTuple):
 
 @pytest.fixture(scope="module")
 def worked(stage: Stage) -> Worked:
-    """Three tickets: one is answered, resolved, reopened, resolved and closed, one is resolved, one is at work."""
+    """Three tickets: one is answered, resolved, reopened, resolved and closed, one is resolved, one is at work.
+
+    The first two are rated.
+    """
     agent, owners = as_agent(), [as_customer() for _ in range(3)]
     tickets = [open_ticket(stage.rest, owner, priority="urgent") for owner in owners]
     for ticket in tickets:
@@ -64,6 +73,9 @@ def worked(stage: Stage) -> Worked:
     move(stage.rest, agent, first, "resolved")
     move(stage.rest, owners[0], first, "closed")
     move(stage.rest, agent, second, "resolved")
+    for rating in (1, 4):  # the owner has a second thought
+        rate(stage.rest, owners[0], first, rating=rating)
+    rate(stage.rest, owners[1], second, rating=5)
     return Worked(agent, first)
 
 
@@ -81,6 +93,8 @@ def test_a_ticket_that_is_worked_on_shows_in_the_report_at_every_door(stage: Sta
         assert figures["first_response_time"]["count"] == 1
         assert figures["resolution_time"]["count"] == 2
         assert 0 < figures["resolution_time"]["median_seconds"] < 600
+        assert figures["satisfaction"] == {"count": 2, "average": 4.5, "ratings": counted(0, 0, 0, 1, 1)}
+        assert found["total"]["satisfaction"]["count"] >= 2
         urgent = found["priorities"][0]
         assert (urgent["priority"], urgent["metrics"]["created"] >= 3) == ("urgent", True)
         assert found["total"]["resolved"] >= 3
@@ -92,7 +106,7 @@ def complete_report(door: Door, worked: Worked) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         found = report(door, **since(worked.ticket))
         figures = figures_of(worked.agent, found)
-        return found if (figures.get("resolved"), figures.get("closed")) == (3, 1) else None
+        return found if figures and (figures["closed"], figures["satisfaction"]["count"]) == (1, 2) else None
 
     return eventually(look, 15)
 
@@ -122,6 +136,7 @@ def test_the_past_is_full_of_empty_weeks(stage: Stage) -> None:
             **dict.fromkeys(("created", "resolved", "closed", "reopened", "backlog"), 0),
             "first_response_time": {"count": 0},
             "resolution_time": {"count": 0},
+            "satisfaction": {"count": 0, "ratings": counted(0, 0, 0, 0, 0)},
         }
         assert [each["priority"] for each in found["priorities"]] == ["urgent", "high", "medium", "low"]
         assert found["agents"] == []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.analytics.intake import NotASnapshot, snapshot_of
-from server.analytics.rules import Happening, Snapshot, TicketFact, fold, responder
+from server.analytics.rules import Happening, Rating, Snapshot, TicketFact, fold, responder
 from tests.ticket_lives import BEGIN, Event, Life, a_life, told
 
 chances = st.randoms(use_true_random=False)
@@ -22,13 +22,14 @@ def fact_of(life: Life) -> TicketFact:
     return fold(snapshot_of(event) for event in life)
 
 
-def happenings(fact: TicketFact) -> list[tuple[str, Happening]]:
+def happenings(fact: TicketFact) -> list[tuple[str, Happening | Rating]]:
     """What the fact holds, in the words of the report."""
     one = [("closed", fact.closing), ("first_response_time", fact.response)]
     standing = [("resolution_time", fact.resolutions[-1])] if fact.resolution_stands else []
     return [
         *(("resolved", each) for each in fact.resolutions),
         *(("reopened", each) for each in fact.reopenings),
+        *((f"rated_{each.rating}", each) for each in fact.ratings),
         *((figure, each) for figure, each in one if each is not None),
         *standing,
     ]
@@ -124,6 +125,41 @@ def test_where_clocks_disagree_the_time_of_the_event_before_counts() -> None:
     ]
     fact = fold(seen)
     assert [each.at for each in (*fact.resolutions, *fact.reopenings, fact.closing) if each] == [hour(1)] * 3
+
+
+def test_a_changed_rating_takes_the_place_of_the_one_before_and_a_later_resolution_has_its_own() -> None:
+    seen = [
+        a_snapshot(1, "resolved", assigned_to=AGENT, resolved_at=hour(0)),
+        a_snapshot(2, "resolved", assigned_to=AGENT, resolved_at=hour(0), rating=1),
+        a_snapshot(3, "closed", assigned_to=AGENT, resolved_at=hour(0), rating=2),
+    ]
+    assert fold(seen).ratings == (Rating(hour(2), AGENT, 2),)
+    again = [
+        a_snapshot(4, "in_progress", assigned_to=OTHER),
+        a_snapshot(5, "resolved", assigned_to=OTHER, resolved_at=hour(4)),
+        a_snapshot(6, "resolved", assigned_to=OTHER, resolved_at=hour(4), rating=5),
+    ]
+    expected = (Rating(hour(2), AGENT, 2), Rating(hour(5), OTHER, 5))
+    assert fold([*seen, *again]).ratings == expected
+    # The reopening need not have been seen, nor the resolution: the rating shows which one it is of.
+    assert fold([*seen, again[-1]]).ratings == expected
+
+
+def test_a_ticket_that_was_closed_without_a_resolution_has_one_rating() -> None:
+    seen = [a_snapshot(2, "closed"), a_snapshot(3, "closed", rating=4), a_snapshot(4, "closed", rating=5)]
+    assert fold(seen).ratings == (Rating(hour(3), None, 5),)
+
+
+def test_a_rating_that_is_none_is_poison_by_the_name_of_the_field() -> None:
+    event = a_creation()
+    for rating in (0, 6, -1):
+        event.MergeFrom(Event(event_type=Event.ticket_rated, rating=rating))
+        with pytest.raises(NotASnapshot, match="rating"):
+            snapshot_of(event)
+    event.rating = 3
+    assert snapshot_of(event).rating == 3
+    event.event_type = Event.ticket_commented
+    assert snapshot_of(event).rating is None
 
 
 def test_the_owner_does_not_respond_to_oneself() -> None:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from nibble.support.v1 import ticket_pb2 as nibble_dot_support_dot_v1_dot_ticket__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)nibble/analytics/v1/support_metrics.proto\x12\x13nibble.analytics.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1enibble/support/v1/ticket.proto\"\xe7\x01\n\x07Metrics\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x05\x12\x10\n\x08resolved\x18\x02 \x01(\x05\x12\x0e\n\x06\x63losed\x18\x03 \x01(\x05\x12\x10\n\x08reopened\x18\x04 \x01(\x05\x12\x0f\n\x07\x62\x61\x63klog\x18\x05 \x01(\x05\x12\x44\n\x13\x66irst_response_time\x18\x06 \x01(\x0b\x32\'.nibble.analytics.v1.DurationStatistics\x12@\n\x0fresolution_time\x18\x07 \x01(\x0b\x32\'.nibble.analytics.v1.DurationStatistics\"\xa9\x01\n\x12\x44urationStatistics\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x1b\n\x0emedian_seconds\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bp90_seconds\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmean_seconds\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x11\n\x0f_median_secondsB\x0e\n\x0c_p90_secondsB\x0f\n\r_mean_seconds\"\x9c\x01\n\rPeriodMetrics\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07metrics\x18\x03 \x01(\x0b\x32\x1c.nibble.analytics.v1.Metrics\"v\n\x0fPriorityMetrics\x12\x34\n\x08priority\x18\x01 \x01(\x0e\x32\".nibble.support.v1.Ticket.Priority\x12-\n\x07metrics\x18\x02 \x01(\x0b\x32\x1c.nibble.analytics.v1.Metrics\"O\n\x0c\x41gentMetrics\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12-\n\x07metrics\x18\x02 \x01(\x0b\x32\x1c.nibble.analytics.v1.Metricsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)nibble/analytics/v1/support_metrics.proto\x12\x13nibble.analytics.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1enibble/support/v1/ticket.proto\"\xa0\x02\n\x07Metrics\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x05\x12\x10\n\x08resolved\x18\x02 \x01(\x05\x12\x0e\n\x06\x63losed\x18\x03 \x01(\x05\x12\x10\n\x08reopened\x18\x04 \x01(\x05\x12\x0f\n\x07\x62\x61\x63klog\x18\x05 \x01(\x05\x12\x44\n\x13\x66irst_response_time\x18\x06 \x01(\x0b\x32\'.nibble.analytics.v1.DurationStatistics\x12@\n\x0fresolution_time\x18\x07 \x01(\x0b\x32\'.nibble.analytics.v1.DurationStatistics\x12\x37\n\x0csatisfaction\x18\x08 \x01(\x0b\x32!.nibble.analytics.v1.Satisfaction\"r\n\x0cSatisfaction\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x14\n\x07\x61verage\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x31\n\x07ratings\x18\x03 \x03(\x0b\x32 .nibble.analytics.v1.RatingCountB\n\n\x08_average\",\n\x0bRatingCount\x12\x0e\n\x06rating\x18\x01 \x01(\x05\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"\xa9\x01\n\x12\x44urationStatistics\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x1b\n\x0emedian_seconds\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bp90_seconds\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmean_seconds\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x11\n\x0f_median_secondsB\x0e\n\x0c_p90_secondsB\x0f\n\r_mean_seconds\"\x9c\x01\n\rPeriodMetrics\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07metrics\x18\x03 \x01(\x0b\x32\x1c.nibble.analytics.v1.Metrics\"v\n\x0fPriorityMetrics\x12\x34\n\x08priority\x18\x01 \x01(\x0e\x32\".nibble.support.v1.Ticket.Priority\x12-\n\x07metrics\x18\x02 \x01(\x0b\x32\x1c.nibble.analytics.v1.Metrics\"O\n\x0c\x41gentMetrics\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12-\n\x07metrics\x18\x02 \x01(\x0b\x32\x1c.nibble.analytics.v1.Metricsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nibble.analytics.v1.support
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METRICS']._serialized_start=132
-  _globals['_METRICS']._serialized_end=363
-  _globals['_DURATIONSTATISTICS']._serialized_start=366
-  _globals['_DURATIONSTATISTICS']._serialized_end=535
-  _globals['_PERIODMETRICS']._serialized_start=538
-  _globals['_PERIODMETRICS']._serialized_end=694
-  _globals['_PRIORITYMETRICS']._serialized_start=696
-  _globals['_PRIORITYMETRICS']._serialized_end=814
-  _globals['_AGENTMETRICS']._serialized_start=816
-  _globals['_AGENTMETRICS']._serialized_end=895
+  _globals['_METRICS']._serialized_end=420
+  _globals['_SATISFACTION']._serialized_start=422
+  _globals['_SATISFACTION']._serialized_end=536
+  _globals['_RATINGCOUNT']._serialized_start=538
+  _globals['_RATINGCOUNT']._serialized_end=582
+  _globals['_DURATIONSTATISTICS']._serialized_start=585
+  _globals['_DURATIONSTATISTICS']._serialized_end=754
+  _globals['_PERIODMETRICS']._serialized_start=757
+  _globals['_PERIODMETRICS']._serialized_end=913
+  _globals['_PRIORITYMETRICS']._serialized_start=915
+  _globals['_PRIORITYMETRICS']._serialized_end=1033
+  _globals['_AGENTMETRICS']._serialized_start=1035
+  _globals['_AGENTMETRICS']._serialized_end=1114
 # @@protoc_insertion_point(module_scope)

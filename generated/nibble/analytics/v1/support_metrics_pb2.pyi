@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from nibble.support.v1 import ticket_pb2 as _ticket_pb2
 import builtins as _builtins
 import sys
@@ -24,8 +26,8 @@ class Metrics(_message.Message):
     seconds, and by as long as events wait while Kafka is down.
 
     A happening counts in the stretch that its own time lies in, so that figures of the past stay as they are, but for
-    resolution times, which a later reopening takes away, and for what an agent's `created` says of tickets that are assigned
-    later. Times are those of the events; where the clocks of two processes disagree, and an event of a ticket has an earlier
+    resolution times, which a later reopening takes away, for ratings, which their owner changes, and for what an agent's
+    `created` says of tickets that are assigned later. Times are those of the events; where the clocks of two processes disagree, and an event of a ticket has an earlier
     time than the one before it, the time of that one counts.
 
     Of a ticket whose first events had left the topic before they could be read, what happened before the first one that was
@@ -41,6 +43,7 @@ class Metrics(_message.Message):
     BACKLOG_FIELD_NUMBER: _builtins.int
     FIRST_RESPONSE_TIME_FIELD_NUMBER: _builtins.int
     RESOLUTION_TIME_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
     created: _builtins.int
     """Tickets that were created."""
     resolved: _builtins.int
@@ -63,6 +66,10 @@ class Metrics(_message.Message):
         so far.
         """
 
+    @_builtins.property
+    def satisfaction(self) -> Global___Satisfaction:
+        """How content the owners of tickets were, by the ratings given in the stretch."""
+
     def __init__(
         self,
         *,
@@ -73,14 +80,78 @@ class Metrics(_message.Message):
         backlog: _builtins.int = ...,
         first_response_time: Global___DurationStatistics | None = ...,
         resolution_time: Global___DurationStatistics | None = ...,
+        satisfaction: Global___Satisfaction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["first_response_time", b"first_response_time", "resolution_time", b"resolution_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_response_time", b"first_response_time", "resolution_time", b"resolution_time", "satisfaction", b"satisfaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "closed", b"closed", "created", b"created", "first_response_time", b"first_response_time", "reopened", b"reopened", "resolution_time", b"resolution_time", "resolved", b"resolved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "closed", b"closed", "created", b"created", "first_response_time", b"first_response_time", "reopened", b"reopened", "resolution_time", b"resolution_time", "resolved", b"resolved", "satisfaction", b"satisfaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Metrics: _TypeAlias = Metrics  # noqa: Y015
+
+@_typing.final
+class Satisfaction(_message.Message):
+    """How content the owners of tickets were with their resolutions. Each resolution has one rating at most: whoever changes it
+    takes the one before back, and gives another one at that time. A ticket that was resolved again, and rated again, counts
+    for both; one that was closed without a resolution is rated like one that had it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    AVERAGE_FIELD_NUMBER: _builtins.int
+    RATINGS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """The number of ratings."""
+    average: _builtins.float
+    """The arithmetic mean of the ratings, to the thousandth; absent without a rating."""
+    @_builtins.property
+    def ratings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatingCount]:
+        """How many there are of each rating, from 1 to 5; always all five."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        average: _builtins.float | None = ...,
+        ratings: _abc.Iterable[Global___RatingCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "average", b"average"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "average", b"average", "count", b"count", "ratings", b"ratings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__average: _TypeAlias = _typing.Literal["average"]  # noqa: Y015
+    _WhichOneofArgType__average: _TypeAlias = _typing.Literal["_average", b"_average"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__average) -> _WhichOneofReturnType__average | None: ...
+
+Global___Satisfaction: _TypeAlias = Satisfaction  # noqa: Y015
+
+@_typing.final
+class RatingCount(_message.Message):
+    """How often a rating was given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATING_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    rating: _builtins.int
+    """From 1, not content at all, to 5, entirely."""
+    count: _builtins.int
+    """How often."""
+    def __init__(
+        self,
+        *,
+        rating: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "rating", b"rating"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RatingCount: _TypeAlias = RatingCount  # noqa: Y015
 
 @_typing.final
 class DurationStatistics(_message.Message):
@@ -197,7 +268,8 @@ Global___PriorityMetrics: _TypeAlias = PriorityMetrics  # noqa: Y015
 class AgentMetrics(_message.Message):
     """The figures of one staff member. Each happening is theirs who was the ticket's assignee at that time, nobody's where it had
     none. A created ticket is theirs who was assigned to it first, even if that was after the time range; a first response is
-    its author's; a ticket in the backlog is its assignee's when the time range ended.
+    its author's; a rating is theirs who had the ticket when it was resolved; a ticket in the backlog is its assignee's when
+    the time range ended.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

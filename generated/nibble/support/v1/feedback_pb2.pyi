@@ -41,10 +41,12 @@ class TicketFeedback(_message.Message):
     remark: _builtins.str
     """What the owner says about it, 1 to 2,000 characters (code points), trimmed; absent when nothing was said."""
     resolved_by: _builtins.str
-    """The UUID of the staff member to whom the ticket was assigned when it was resolved; absent when it was nobody's."""
+    """The UUID of the staff member to whom the ticket was assigned when it was resolved, or closed without that; absent when
+    it was nobody's.
+    """
     @_builtins.property
     def rated_at(self) -> _timestamp_pb2.Timestamp:
-        """When the ticket was first rated since its last resolution, in UTC."""
+        """When the ticket was first rated since it was last resolved, or closed without that, in UTC."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:

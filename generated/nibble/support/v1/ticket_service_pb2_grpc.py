@@ -305,8 +305,9 @@ class TicketServiceServicer:
 
     def RateTicket(self, request, context):
         """Rates the resolution of a ticket, or changes the rating. For its owner. The ticket must be `resolved` or `closed`. A rating
-        may be changed for 7 days, unless the service is configured otherwise; a ticket that was resolved again since may be
-        rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again change nothing.
+        may be changed for 7 days, unless the service is configured otherwise; a ticket that was reopened since, and resolved or
+        closed again, may be rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again
+        change nothing, however late.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for staff and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
         fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or belongs to somebody else;

@@ -158,8 +158,9 @@ class TicketServiceStub:
     """
     RateTicket: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.RateTicketRequest, _feedback_pb2.TicketFeedback]
     """Rates the resolution of a ticket, or changes the rating. For its owner. The ticket must be `resolved` or `closed`. A rating
-    may be changed for 7 days, unless the service is configured otherwise; a ticket that was resolved again since may be
-    rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again change nothing.
+    may be changed for 7 days, unless the service is configured otherwise; a ticket that was reopened since, and resolved or
+    closed again, may be rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again
+    change nothing, however late.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for staff and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
     fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or belongs to somebody else;
@@ -307,8 +308,9 @@ class TicketServiceAsyncStub(TicketServiceStub):
     """
     RateTicket: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.RateTicketRequest, _feedback_pb2.TicketFeedback]  # type: ignore[assignment]
     """Rates the resolution of a ticket, or changes the rating. For its owner. The ticket must be `resolved` or `closed`. A rating
-    may be changed for 7 days, unless the service is configured otherwise; a ticket that was resolved again since may be
-    rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again change nothing.
+    may be changed for 7 days, unless the service is configured otherwise; a ticket that was reopened since, and resolved or
+    closed again, may be rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again
+    change nothing, however late.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for staff and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
     fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or belongs to somebody else;
@@ -525,8 +527,9 @@ class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_pb2.TicketFeedback, _abc.Awaitable[_feedback_pb2.TicketFeedback]]:
         """Rates the resolution of a ticket, or changes the rating. For its owner. The ticket must be `resolved` or `closed`. A rating
-        may be changed for 7 days, unless the service is configured otherwise; a ticket that was resolved again since may be
-        rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again change nothing.
+        may be changed for 7 days, unless the service is configured otherwise; a ticket that was reopened since, and resolved or
+        closed again, may be rated anew. Neither changes the ticket's `version` and `updated_at`. The same rating and remark again
+        change nothing, however late.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for staff and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
         fields; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist or belongs to somebody else;
