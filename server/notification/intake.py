@@ -27,6 +27,7 @@ _LONGEST_UNNOTED = timedelta(hours=1)
 _UNNOTED_SHARE = 20
 
 _EventType = ticket_event_pb2.TicketEvent.Type
+_TELLING = frozenset(_EventType.Value(type_) for type_ in Type)
 _Reason = ticket_event_pb2.TicketEvent.Reason
 _Role = actor_pb2.Actor.Role
 _Status = ticket_pb2.Ticket.Status
@@ -57,8 +58,11 @@ class Intake:
         self._clock = clock
 
     def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> Callable[[], None]:
-        """Write what these events tell to whom, in the caller's open transaction; what is returned counts them."""
-        happened = _as_it_happened([event_of(message) for message in events])
+        """Write what these events tell to whom, in the caller's open transaction; what is returned counts them.
+
+        Events of types that are no notification's are passed over.
+        """
+        happened = _as_it_happened([event_of(message) for message in events if message.event_type in _TELLING])
         work = _Work(RawCursor(connection), self._settings, self._clock())
         staff = work.staff_for(happened)
         pairs = [_Pair(event, person) for event in happened for person in work.told(event, staff)]

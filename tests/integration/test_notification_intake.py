@@ -5,14 +5,15 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from nibble.support.v1.ticket_event_pb2 import TicketEvent
 from prometheus_client import REGISTRY
 
-from server.domain.callers import Caller, Role
+from server.domain.callers import ITSELF, Caller, Role
+from server.domain.events import EventDraft, EventType, Reason
 from server.domain.tickets import Priority, Status
 from server.notification.intake import IntakeSettings
 from tests.integration.notifier_desk import NotifierDesk
@@ -50,6 +51,30 @@ def test_the_life_of_a_ticket_is_told_to_its_people_each_change_once(desk: Notif
     assert types_of(desk.told(owner)) == ["ticket_assigned", "ticket_commented", "ticket_resolved", "ticket_closed"]
     assert types_of(desk.told(worker)) == ["ticket_created", "ticket_commented", "ticket_commented", "ticket_commented"]
     assert types_of(desk.told(other)) == types_of(desk.told(boss)) == ["ticket_created", "ticket_commented"]
+
+
+NOBODYS = [
+    EventDraft(EventType.TICKET_RATED, rating=1),
+    EventDraft(EventType.TICKET_FLAGGED, reason=Reason.UNATTENDED),
+    EventDraft(EventType.TICKET_ERASED, erased_user_id=uuid4()),
+]
+
+
+@pytest.mark.parametrize("draft", NOBODYS, ids=lambda draft: draft.event_type)
+def test_what_nobody_is_told_of_is_passed_over_alone_and_amid_the_rest(desk: NotifierDesk, draft: EventDraft) -> None:
+    owner, worker = customer(), agent()
+    story = desk.open_ticket(owner).assign(worker).happen(ITSELF, draft).move(worker, Status.RESOLVED)
+    desk.take_in(story.events)
+    desk.take_in(story.happen(owner, draft).events[-1:])
+    assert types_of(desk.told(owner)) == ["ticket_assigned", "ticket_resolved"]
+    assert desk.told(worker) == []
+
+
+def test_a_closing_by_the_service_itself_is_told_to_the_owner(desk: NotifierDesk) -> None:
+    owner, worker = customer(), agent()
+    story = desk.open_ticket(owner).move(worker, Status.RESOLVED).move(ITSELF, Status.CLOSED)
+    desk.take_in(story.events)
+    assert types_of(desk.told(owner)) == ["ticket_resolved", "ticket_closed"]
 
 
 def test_a_notification_says_what_its_event_says(desk: NotifierDesk) -> None:

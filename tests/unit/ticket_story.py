@@ -80,6 +80,10 @@ class TicketStory:
         told = EventDraft(EventType.TICKET_COMMENTED, comment_id=uuid4(), author_role=by.role)
         return self._change(by, change, told)
 
+    def happen(self, by: Caller, draft: EventDraft) -> "TicketStory":
+        """Something that changes nothing in the ticket itself."""
+        return self._change(by, None, draft)
+
     def live(self, chance: random.Random, owner: Caller, staff: list[Caller]) -> "TicketStory":
         """One act that the rules allow, by chance."""
         worker = chance.choice(staff)
