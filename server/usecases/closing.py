@@ -50,7 +50,8 @@ async def close_quiet_tickets(on: Collaborators, now: datetime, time_left: TimeL
         # In an order of its own: sweepers that began together would wait for each other's locks, ticket by ticket.
         for quiet in random.sample(due, len(due)):
             change = lifecycle.close_quiet(quiet.ticket, quiet.since, on.auto_close_after, now)
-            closed += change is not None and await _close(on, quiet.ticket, change, values)
+            if change is not None:
+                closed += await _close(on, quiet.ticket, change, values)
             if time_left() <= 0:
                 return closed
         if len(due) < TICKETS_AT_ONCE:

@@ -30,6 +30,7 @@ from tests.integration.vocabulary import (
     open_ticket,
     owner_of,
     pages,
+    rate,
     say,
 )
 
@@ -38,7 +39,10 @@ OF_THE_RELAY = {
     "MARK_AND_LIST_UNPUBLISHED", "MEASURE_BACKLOG", "LIST_PUBLISHED_OF_TICKET", "LIST_PUBLISHED_BETWEEN",
     "COUNT_PUBLISHED_OF_TICKET", "COUNT_PUBLISHED_BETWEEN", "DELETE_OLD_EVENTS",
 }  # fmt: skip
-OF_THE_SWEEPER = {"FORGET_EXPIRED_KEYS", "OLDEST_EXPIRED_KEY"}
+OF_THE_SWEEPER = {
+    "FORGET_EXPIRED_KEYS", "OLDEST_EXPIRED_KEY",
+    "LIST_QUIET_TICKETS", "CLOSE_QUIET_TICKET", "QUIET_LONGEST",
+}  # fmt: skip
 PREPARED = Statement("SELECT statement FROM pg_prepared_statements", ())
 PLANNED_ANEW = Statement("SELECT statement FROM pg_prepared_statements WHERE custom_plans > 0", ())
 READER = as_agent()
@@ -63,6 +67,7 @@ async def every_act(desk: Desk) -> None:
     await say(desk, ticket, text="one")
     await say(desk, ticket, key="k")
     await say(desk, ticket, key="k")
+    await rate(desk, await move(desk, ticket, "resolved"))
     for filters in EVERY_KIND_OF_FILTER.values():
         await first_page(all_tickets(desk, READER, filters))
     await first_page(my_tickets(desk, caller))
@@ -106,6 +111,14 @@ def test_postgresql_prepares_every_statement(dsn: str, name: str) -> None:
 
 Act = Callable[[Desk, Ticket, Caller], Awaitable[object]]
 
+
+async def rate_another(desk: Desk, owner: Caller) -> None:
+    """A ticket that can be rated."""
+    ticket = await move(desk, await open_ticket(desk, owner), "resolved")
+    desk.db.ran.clear()
+    await rate(desk, ticket)
+
+
 # What each call runs, whatever the number of rows.
 COST: dict[str, tuple[Act, list[str]]] = {
     "create": (lambda desk, _, owner: open_ticket(desk, owner), ["CREATE_TICKET"]),
@@ -120,6 +133,7 @@ COST: dict[str, tuple[Act, list[str]]] = {
         lambda desk, ticket, _: say(desk, ticket, key="new"),
         ["GET_TICKET", "FIND_KEY", "ADD_COMMENT_ONCE"],
     ),
+    "rate": (lambda desk, _, owner: rate_another(desk, owner), ["GET_TICKET", "GET_FEEDBACK", "RATE_TICKET"]),
 }
 
 

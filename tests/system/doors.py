@@ -65,6 +65,8 @@ CALLS = {
     "UpdateTicketStatus": Binding("TicketService", "PUT", "/api/v1/tickets/{ticket_id}/status"),
     "AssignTicket": Binding("TicketService", "PUT", "/api/v1/tickets/{ticket_id}/assign"),
     "ListTicketHistory": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/history"),
+    "RateTicket": Binding("TicketService", "PUT", "/api/v1/tickets/{ticket_id}/feedback"),
+    "GetTicketFeedback": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/feedback"),
     "AddComment": Binding("CommentService", "POST", "/api/v1/tickets/{ticket_id}/comments"),
     "ListComments": Binding("CommentService", "GET", "/api/v1/tickets/{ticket_id}/comments"),
 }

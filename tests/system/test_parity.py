@@ -61,6 +61,10 @@ def play(story: Story) -> None:
     story.tell("AddComment", owner, ticket_id=ticket, comment="Not yet!", is_internal=False)
     read_all(story, ticket, owner, agent, app)
     story.tell("UpdateTicketStatus", owner, ticket_id=ticket, status="closed", expected_version=4)
+    story.tell("RateTicket", owner, ticket_id=ticket, rating=3, remark=" In the end. ")
+    story.tell("RateTicket", owner, ticket_id=ticket, rating=4)
+    for reader in (owner, agent):
+        story.tell("GetTicketFeedback", reader, ticket_id=ticket)
     story.tell("GetTicket", app, ticket_id=ticket)
 
 
@@ -259,6 +263,22 @@ REFUSALS = [
     bad("ListTicketHistory", "owner", "page_token", ticket_id="{open}", page_token="x"),
     no_ticket("ListTicketHistory", "agent", "{missing}"),
     no_ticket("ListTicketHistory", "stranger", "{open}"),
+    role("RateTicket", "service", ticket_id="{resolved}", rating=5),
+    role("RateTicket", "agent", ticket_id="{resolved}", rating=5),
+    bad("RateTicket", "owner", "ticket_id rating remark", ticket_id="x", rating=6, remark=" "),
+    bad("RateTicket", "owner", "rating", ticket_id="{open}"),
+    bad("RateTicket", "owner", "rating", ticket_id="{missing}", rating=-1),
+    bad("RateTicket", "owner", "remark", ticket_id="{resolved}", rating=1, remark="r" * 2_001),
+    bad("RateTicket", "owner", "remark", ticket_id="{resolved}", rating=1, remark=""),
+    no_ticket("RateTicket", "owner", "{missing}", rating=1),
+    no_ticket("RateTicket", "stranger", "{resolved}", rating=1),
+    rule("RateTicket", "owner", "TICKET_NOT_RATABLE", ticket_id="{open}", rating=1),
+    rule("RateTicket", "owner", "TICKET_NOT_RATABLE", ticket_id="{in_progress}", rating=1),
+    role("GetTicketFeedback", "service", ticket_id="{resolved}"),
+    bad("GetTicketFeedback", "agent", "ticket_id", ticket_id="x"),
+    no_ticket("GetTicketFeedback", "agent", "{missing}"),
+    no_ticket("GetTicketFeedback", "stranger", "{resolved}"),
+    Refusal("GetTicketFeedback", "owner", {"ticket_id": "{closed}"}, NOT_FOUND, "FEEDBACK_NOT_FOUND"),
     role("AddComment", "service", ticket_id="{open}", comment="c"),
     bad("AddComment", "owner", "ticket_id comment", ticket_id="x", comment="\t"),
     bad("AddComment", "owner", "comment idempotency-key", ticket_id="{open}", comment="", key="a b"),

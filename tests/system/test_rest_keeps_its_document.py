@@ -13,7 +13,7 @@ from protos.calls import PERMITTED
 from tests.system.doors import EVERY_CALL, Caller, is_stream
 from tests.system.explorer import Cast, Findings, explore
 from tests.system.stage import Stage
-from tests.system.vocabulary import as_supervisor, comment, move, new_id, open_ticket
+from tests.system.vocabulary import as_supervisor, comment, move, new_id, open_ticket, rate
 
 # For a longer look, or for another one at what was found: EXPLORE_EXAMPLES=1000 EXPLORE_SEED=7
 EXAMPLES = int(os.environ.get("EXPLORE_EXAMPLES", "20"))
@@ -25,12 +25,14 @@ CALLERS = 8
 
 
 def some_tickets(stage: Stage, owner: Caller) -> Iterator[dict[str, Any]]:
-    """One of each status, with a comment."""
+    """One of each status, with a comment; the closed one is rated."""
     supervisor = as_supervisor()
     for status in ("open", "in_progress", "resolved", "closed"):
         ticket = open_ticket(stage.rest, owner)
         comment(stage.rest, supervisor, ticket)
         yield ticket if status == "open" else move(stage.rest, supervisor, ticket, status)
+        if status == "closed":
+            rate(stage.rest, owner, ticket)
 
 
 @pytest.mark.timeout(240 + 30 * EXAMPLES)

@@ -18,7 +18,8 @@ STAFF = ("support_agent", "support_supervisor")
 ROLES = (*USERS, *STAFF, "service")
 
 OK, HIDDEN, ROLE, ACTION = "OK", "TICKET_NOT_FOUND", "ROLE_NOT_ALLOWED", "ACTION_NOT_ALLOWED"
-CODE_OF = {OK: 0, HIDDEN: 5, ROLE: 7, ACTION: 7}
+UNRATED, NOT_RATABLE = "FEEDBACK_NOT_FOUND", "TICKET_NOT_RATABLE"
+CODE_OF = {OK: 0, HIDDEN: 5, ROLE: 7, ACTION: 7, UNRATED: 5, NOT_RATABLE: 9}
 WHOSE = ("own", "other's", "missing")
 
 Fields = Callable[[Caller, str], dict[str, Json]]
@@ -79,6 +80,14 @@ TICKET_CALLS = {
     "comment": Walk("AddComment", with_fields(comment="Any news?"), *STAFF_AND_OWNER),
     "note": Walk("AddComment", with_fields(comment="That kitchen again.", is_internal=True), *STAFF_ALONE),
     "comments": Walk("ListComments", just_the_ticket, *STAFF_AND_OWNER),
+    "rate": Walk("RateTicket", with_fields(rating=4), (NOT_RATABLE, HIDDEN, HIDDEN), NEVER, NEVER, NEVER),
+    "feedback": Walk(
+        *("GetTicketFeedback", just_the_ticket),
+        users=(UNRATED, HIDDEN, HIDDEN),
+        agent=(UNRATED, UNRATED, HIDDEN),
+        supervisor=(UNRATED, UNRATED, HIDDEN),
+        service=NEVER,
+    ),
 }
 
 OWN, OTHERS, OWN_ASSIGNED, OTHERS_ASSIGNED = "own", "other's", "own, assigned", "other's, assigned"

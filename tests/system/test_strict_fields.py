@@ -28,6 +28,7 @@ REQUESTS: dict[str, type[Message]] = {
     "UpdateTicketStatus": ticket_service_pb2.UpdateTicketStatusRequest,
     "AssignTicket": ticket_service_pb2.AssignTicketRequest,
     "AddComment": comment_service_pb2.AddCommentRequest,
+    "RateTicket": ticket_service_pb2.RateTicketRequest,
     "MarkNotificationsRead": notification_service_pb2.MarkNotificationsReadRequest,
     "UpdateNotificationPreferences": notification_service_pb2.UpdateNotificationPreferencesRequest,
 }

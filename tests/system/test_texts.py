@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.system.doors import OK, Answer, Caller, Door, answer_in, error_in
 from tests.system.stage import Stage
-from tests.system.vocabulary import as_agent, as_customer, open_ticket
+from tests.system.vocabulary import as_agent, as_customer, move, open_ticket
 
 INVALID_ARGUMENT = 3
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -40,6 +40,7 @@ PLACES = [
     Place("CreateTicket", "description", 10_000, {"subject": "s"}),
     Place("AddComment", "comment", 10_000, {}),
     Place("UpdateTicketStatus", "resolution_notes", 10_000, {"status": "resolved"}),
+    Place("RateTicket", "remark", 2_000, {"rating": 3}),
 ]
 
 
@@ -57,7 +58,9 @@ def write(door: Door, place: Place, text: str) -> Answer:
     if place.call == "CreateTicket":
         return door.call(place.call, owner, **fields)
     ticket = open_ticket(door, owner)
-    caller = owner if place.call == "AddComment" else as_agent()
+    if place.call == "RateTicket":
+        move(door, as_agent(), ticket, "resolved")
+    caller = as_agent() if place.call == "UpdateTicketStatus" else owner
     return door.call(place.call, caller, ticket_id=ticket["id"], **fields)
 
 
