@@ -47,7 +47,9 @@ class Ticket(_message.Message):
         public comment of the ticket's owner.
         """
         resolved: Ticket._Status.ValueType  # 3
-        """Has an answer that its owner has not yet accepted. Reached from `open` and `in_progress`."""
+        """Has an answer that its owner has not yet accepted. Reached from `open` and `in_progress`. When nobody comments on it for
+        72 hours, unless the service is configured otherwise, the service closes it by itself.
+        """
         closed: Ticket._Status.ValueType  # 4
         """Is done for good. Reached from `open`, `in_progress` and `resolved`; no status follows it."""
 
@@ -63,7 +65,9 @@ class Ticket(_message.Message):
     public comment of the ticket's owner.
     """
     resolved: Ticket.Status.ValueType  # 3
-    """Has an answer that its owner has not yet accepted. Reached from `open` and `in_progress`."""
+    """Has an answer that its owner has not yet accepted. Reached from `open` and `in_progress`. When nobody comments on it for
+    72 hours, unless the service is configured otherwise, the service closes it by itself.
+    """
     closed: Ticket.Status.ValueType  # 4
     """Is done for good. Reached from `open`, `in_progress` and `resolved`; no status follows it."""
 
