@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    func,
     literal_column,
     text,
 )
@@ -67,7 +68,7 @@ tickets = Table(
     Column("event_count", Integer, nullable=False),
     Column("history_count", Integer, nullable=False),
     # Since when nobody of the staff has done anything with it, and when it was flagged for that.
-    Column("unattended_since", Moment, nullable=False),
+    Column("unattended_since", Moment, nullable=False, server_default=func.now()),
     Column("flagged_at", Moment),
     # While it is resolved: since when nobody has said anything. Null otherwise, so that comments on other tickets move
     # nothing that is in an index.

@@ -13,16 +13,14 @@ _EVENT_TYPES = (
 )
 
 _STATEMENTS = (
+    # What exists counts from now on: neither flags nor closings, of which people are told, come all at once. The default
+    # is also for processes of the version before, which go on creating tickets.
     """
     ALTER TABLE admin_service.support_tickets
-        ADD COLUMN unattended_since timestamptz, ADD COLUMN flagged_at timestamptz,
+        ADD COLUMN unattended_since timestamptz NOT NULL DEFAULT now(), ADD COLUMN flagged_at timestamptz,
         ADD COLUMN quiet_since timestamptz, ADD COLUMN findings jsonb
     """,
-    """
-    UPDATE admin_service.support_tickets
-        SET unattended_since = updated_at, quiet_since = CASE status WHEN 'resolved' THEN updated_at END
-    """,
-    "ALTER TABLE admin_service.support_tickets ALTER COLUMN unattended_since SET NOT NULL",
+    "UPDATE admin_service.support_tickets SET quiet_since = now() WHERE status = 'resolved'",
     """
     CREATE INDEX support_tickets_unattended
         ON admin_service.support_tickets (triage_rank, unattended_since, id)
@@ -163,9 +161,6 @@ _STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Add columns, tables and the constraint on assignments. All tickets are rewritten, and writers wait meanwhile.
-
-    What exists counts as attended to when it last changed.
-    """
+    """Add columns, tables and the constraint on assignments. Writers wait while the indexes are built."""
     for statement in _STATEMENTS:
         op.execute(statement)
