@@ -13,7 +13,7 @@ _EVENT_TYPES = (
 )
 
 _STATEMENTS = (
-    # What exists counts from now on: neither flags nor closings, of which people are told, come all at once. The default
+    # What exists counts from now on: neither flags nor closings, which people are told of, come all at once. The default
     # is also for processes of the version before, which go on creating tickets.
     """
     ALTER TABLE admin_service.support_tickets
