@@ -13,8 +13,8 @@ _EVENT_TYPES = (
 )
 
 _STATEMENTS = (
-    # What exists counts from now on: neither flags nor closings, which people are told of, come all at once. The default
-    # is also for processes of the version before, which go on creating tickets.
+    # What exists counts from now on: neither flags nor closings, which people are told of, come all at once. The
+    # default is also for processes of the version before, which go on creating tickets.
     """
     ALTER TABLE admin_service.support_tickets
         ADD COLUMN unattended_since timestamptz NOT NULL DEFAULT now(), ADD COLUMN flagged_at timestamptz,
