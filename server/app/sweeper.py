@@ -60,7 +60,7 @@ async def _run(settings: Settings) -> None:
 
 
 def _sweeps(on: "Collaborators") -> "Sequence[Sweep]":
-    from server.usecases import closing, idempotency
+    from server.usecases import closing, erasure, idempotency
     from server.workers.sweeper import Sweep
 
     return [
@@ -70,4 +70,6 @@ def _sweeps(on: "Collaborators") -> "Sequence[Sweep]":
             partial(idempotency.oldest_expired_key, on),
         ),
         Sweep("auto_close", partial(closing.close_quiet_tickets, on), partial(closing.quiet_longest_due, on)),
+        Sweep("erasures", partial(erasure.go_on_erasing, on), partial(erasure.oldest_erasure, on)),
+        Sweep("told_erasures", partial(erasure.forget_erased_users, on), partial(erasure.oldest_told_erasure, on)),
     ]

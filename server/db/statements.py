@@ -40,9 +40,21 @@ from sqlalchemy.sql.selectable import CTE, LateralFromClause, Select, TableValue
 from sqlalchemy.types import TypeEngine
 
 from server.db.statement import Statement, compiled, moment, param, text, uuid
-from server.db.tables import SHARD, comments, events, feedback, idempotency_keys, ticket_orders, tickets
+from server.db.tables import (
+    SHARD,
+    Moment,
+    comments,
+    concealed_texts,
+    erasures,
+    events,
+    feedback,
+    idempotency_keys,
+    ticket_orders,
+    tickets,
+)
 from server.domain.events import HistoryEntry
 from server.domain.feedback import Feedback
+from server.domain.privacy import ERASED, Erasable, Erasure
 from server.domain.tickets import Comment, Status, Ticket
 
 TICKET_COLUMNS = [tickets.c[name] for name in Ticket._fields]
@@ -571,3 +583,240 @@ def _delete_old_events() -> Statement:
 
 
 DELETE_OLD_EVENTS = _delete_old_events()
+
+
+# --- Personal data ----------------------------------------------------------------------------------------------------
+
+_ERASURE_COLUMNS = [erasures.c[name] for name in Erasure._fields]
+_OF_USER = tickets.c.user_id == uuid("user_id")
+_ONE: ColumnElement[int] = literal_column("1", Integer)
+_ERASED: ColumnElement[str] = literal_column(f"'{ERASED}'", Text)
+# Counted rather than added up: everybody who is at one erasure would wait for its row.
+_ERASED_TICKETS = select(func.count()).select_from(tickets).where(tickets.c.user_id == erasures.c.id).scalar_subquery()
+
+
+def _begin_erasure() -> Statement:
+    """The user's erasure that is under way, or a new one."""
+    values = {
+        "id": uuid("pseudonym"),
+        "user_id": uuid("user_id"),
+        "requested_by": uuid("actor_id"),
+        "requested_role": text("actor_role"),
+        "requested_at": moment("now"),
+        "erased_tickets": literal_column("0"),
+    }
+    new = pg_insert(erasures).values(values)
+    # Changes nothing; an INSERT that does nothing returns nothing.
+    under_way = new.on_conflict_do_update(constraint="erasures_user_id_key", set_={"user_id": new.excluded.user_id})
+    return compiled(under_way.returning(*_ERASURE_COLUMNS))
+
+
+def _without(owner: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The pseudonym where the owner's id stood; everybody else's id stays."""
+    return case((owner == uuid("erased_user_id"), uuid("pseudonym")), else_=owner)
+
+
+def _erase_ticket() -> Statement:
+    """Erase one ticket of `erased_user_id` and all that belongs to it, in rows that nobody else is just writing.
+
+    Nothing happens where somebody is, or has since `history_count` was read: this statement would not see what they
+    added. Nobody is waited for: a relay marks events in an order of its own, and each would have what the other wants.
+    """
+    locked = (
+        select(tickets.c.id)
+        .where(
+            tickets.c.id == uuid("ticket_id"),
+            tickets.c.user_id == uuid("erased_user_id"),
+            tickets.c.history_count == param("history_count", Integer),
+        )
+        .with_for_update(key_share=True, skip_locked=True)
+        .cte("locked")
+    )
+    entries = select(events.c.id).where(events.c.ticket_id == uuid("ticket_id"))
+    held = entries.with_for_update(key_share=True, skip_locked=True).cte("held")
+    counts = (select(func.count()).select_from(rows).scalar_subquery() for rows in (held, entries.subquery("entries")))
+    free = select(locked.c.id).where(next(counts) == next(counts)).cte("free")
+    erased = (
+        update(tickets)
+        .where(tickets.c.id == free.c.id)
+        .values(
+            user_id=uuid("pseudonym"),
+            order_id=null(),
+            subject=_ERASED,
+            description=_ERASED,
+            resolution_notes=case((tickets.c.resolution_notes.is_not(None), _ERASED)),
+            findings=null(),
+            updated_at=moment("now"),
+            version=tickets.c.version + _ONE,
+            event_count=tickets.c.event_count + _ONE,
+            history_count=tickets.c.history_count + _ONE,
+        )
+        .returning(*tickets.c)
+        .cte("erased")
+    )
+    return _returning_ticket(erased, *_erase_parts(free))
+
+
+def _erase_parts(free: CTE) -> list[CTE]:
+    in_snapshot = func.jsonb_build_object(
+        literal_column("'user_id'"), uuid("pseudonym"), literal_column("'subject'"), _ERASED,
+        literal_column("'order_id'"), null(),
+    )  # fmt: skip
+    parts = {
+        "comments_erased": update(comments)
+        .where(comments.c.ticket_id == free.c.id)
+        .values(comment=_ERASED, findings=null(), user_id=_without(comments.c.user_id)),
+        "entries_erased": update(events)
+        .where(events.c.ticket_id == free.c.id)
+        .values(actor_id=_without(events.c.actor_id), ticket=events.c.ticket.op("||")(in_snapshot)),
+        "remark_erased": update(feedback)
+        .where(feedback.c.ticket_id == free.c.id)
+        .values(remark=null(), findings=null()),
+        "order_gone": delete(ticket_orders).where(ticket_orders.c.ticket_id == free.c.id),
+        "concealed_gone": delete(concealed_texts).where(concealed_texts.c.ticket_id == free.c.id),
+    }
+    return [part.cte(name) for name, part in parts.items()]
+
+
+def _finish_erasure() -> Statement:
+    """Forget whose erasure it was, and the user's idempotency keys, where no ticket is left; else nothing happens."""
+    left = select(literal_column("1")).select_from(tickets).where(tickets.c.user_id == erasures.c.user_id).exists()
+    finished = (
+        update(erasures)
+        .where(erasures.c.id == uuid("pseudonym"), erasures.c.finished_at.is_(None), ~left)
+        .values(user_id=null(), finished_at=moment("now"), erased_tickets=_ERASED_TICKETS)
+        .returning(erasures.c.id)
+        .cte("finished")
+    )
+    forgotten = (
+        delete(idempotency_keys)
+        .where(
+            idempotency_keys.c.caller_id == uuid("user_id"),
+            select(literal_column("1")).select_from(finished).exists(),
+        )
+        .cte("forgotten")
+    )
+    return compiled(select(finished.c.id).add_cte(forgotten))
+
+
+BEGIN_ERASURE = _begin_erasure()
+LIST_ERASABLE = compiled(select(*(tickets.c[name] for name in Erasable._fields)).where(_OF_USER).limit(_LIMIT))
+ERASE_TICKET = _erase_ticket()
+FINISH_ERASURE = _finish_erasure()
+GET_PROGRESS = compiled(
+    select(erasures.c.finished_at.is_not(None), _ERASED_TICKETS).where(erasures.c.id == uuid("pseudonym"))
+)
+_UNFINISHED = erasures.c.finished_at.is_(None)
+LIST_UNFINISHED_ERASURES = compiled(
+    select(*_ERASURE_COLUMNS)
+    .where(_UNFINISHED, tuple_(erasures.c.requested_at, erasures.c.id) > _AFTER_TIME)
+    .order_by(erasures.c.requested_at, erasures.c.id)
+    .limit(_LIMIT)
+)
+OLDEST_UNFINISHED_ERASURE = compiled(select(func.min(erasures.c.requested_at)).where(_UNFINISHED))
+
+_TOLD = events.c.erased_user_id.is_not(None) & _PUBLISHED
+
+
+def _forget_erased_users() -> Statement:
+    """Take the user's id from up to `limit` events that have told it."""
+    told = select(events.c.id).where(_TOLD).limit(_LIMIT).with_for_update(key_share=True, skip_locked=True).cte("told")
+    forgotten = update(events).where(events.c.id == told.c.id).values(erased_user_id=null())
+    return compiled(forgotten.returning(events.c.id))
+
+
+FORGET_ERASED_USERS = _forget_erased_users()
+OLDEST_TOLD_ERASURE = compiled(select(func.min(events.c.published_at)).where(_TOLD))
+
+
+def _note_export() -> Statement:
+    """Write `event_ids`, one each, into the histories of those `ticket_ids` that are still the user's."""
+    pairs = func.unnest(param("ticket_ids", ARRAY(Uuid)), param("event_ids", ARRAY(Uuid))).table_valued(
+        column("ticket_id", Uuid), column("event_id", Uuid), name="pairs"
+    )
+    pairs = pairs.render_derived()
+    # In one order, so that two exports don't wait for each other in a circle.
+    locked = (
+        select(tickets.c.id)
+        .where(_among(tickets.c.id, "ticket_ids", Uuid), _OF_USER)
+        .order_by(tickets.c.id)
+        .with_for_update(key_share=True)
+        .cte("locked")
+    )
+    noted = (
+        update(tickets)
+        .where(tickets.c.id == locked.c.id)
+        .values(history_count=tickets.c.history_count + _ONE)
+        .returning(tickets.c.id, tickets.c.history_count)
+        .cte("noted")
+    )
+    values = {
+        "id": pairs.c.event_id,
+        "ticket_id": noted.c.id,
+        "position": noted.c.history_count,
+        "change_id": uuid("change_id"),
+        "event_type": text("event_type"),
+        "occurred_at": moment("now"),
+        "actor_id": uuid("actor_id"),
+        "actor_role": text("actor_role"),
+        "is_internal": literal_column("true"),
+    }
+    rows = select(*values.values()).select_from(noted.join(pairs, pairs.c.ticket_id == noted.c.id))
+    return compiled(insert(events).from_select(list(values), rows).returning(events.c.id))
+
+
+NOTE_EXPORT = _note_export()
+LIST_TICKETS_TO_EXPORT = compiled(
+    select(tickets.c.id).where(_OF_USER, tickets.c.id > uuid("after_id")).order_by(tickets.c.id).limit(_LIMIT)
+)
+ORDER_COLUMNS = [ticket_orders.c[name] for name in ("state", "order_id", "snapshot", "fetched_at")]
+EXPORT_TICKETS = compiled(
+    select(*TICKET_COLUMNS, *FEEDBACK_COLUMNS, *ORDER_COLUMNS)
+    .select_from(
+        tickets.outerjoin(feedback, feedback.c.ticket_id == tickets.c.id).outerjoin(
+            ticket_orders, ticket_orders.c.ticket_id == tickets.c.id
+        )
+    )
+    .where(_OF_USER, tickets.c.id > uuid("after_id"))
+    .order_by(tickets.c.id)
+    .limit(_LIMIT)
+)
+
+
+# The user's tickets from the one on which the page before ended; of those behind it everything is to come. They are
+# few: not materialized, PostgreSQL would look for them among all tickets, in the order of the ids.
+_owned = select(tickets.c.id).where(_OF_USER, tickets.c.id >= uuid("after_ticket")).cte("owned")
+_owned = _owned.prefix_with("MATERIALIZED")
+_IS_LATER = _owned.c.id > uuid("after_ticket")
+_FROM_BEGINNING: ColumnElement[Any] = literal_column("'-infinity'", Moment)
+
+
+def _ticket_by_ticket(part: Select[Any], *order: ColumnElement[Any]) -> Statement:
+    """Rows of the user's tickets, each ticket's in their order.
+
+    Args:
+        part: the rows of one ticket, from where the page before ended.
+    """
+    rows = part.correlate(_owned).order_by(*order).limit(_LIMIT).lateral("part")
+    found = select(*rows.c).select_from(_owned.join(rows, true()))
+    return compiled(found.order_by(_owned.c.id, *(rows.c[str(each.key)] for each in order)).limit(_LIMIT))
+
+
+EXPORT_COMMENTS = _ticket_by_ticket(
+    select(*COMMENT_COLUMNS).where(
+        comments.c.ticket_id == _owned.c.id,
+        ~comments.c.is_internal,
+        tuple_(comments.c.created_at, comments.c.id)
+        > tuple_(case((_IS_LATER, _FROM_BEGINNING), else_=moment("after_created_at")), uuid("after_id")),
+    ),
+    comments.c.created_at,
+    comments.c.id,
+)
+EXPORT_HISTORY = _ticket_by_ticket(
+    select(*HISTORY_COLUMNS).where(
+        events.c.ticket_id == _owned.c.id,
+        ~events.c.is_internal,
+        events.c.position > case((_IS_LATER, literal_column("0")), else_=_AFTER_NUMBER),
+    ),
+    events.c.position,
+)

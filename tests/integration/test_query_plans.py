@@ -202,3 +202,29 @@ def test_a_deep_page_is_not_empty(connection: psycopg.Connection) -> None:
     for name in ("LIST_TICKETS", "LIST_UNASSIGNED_TICKETS", "LIST_TICKETS_OF_ASSIGNEE", "LIST_HISTORY"):
         plan = plan_of(connection, getattr(statements, name), EVERYTHING | LISTS[name][0] | DEEP)
         assert plan["Actual Rows"] == PAGE
+
+
+# The user has some thirty tickets, of which the first has thousands of comments and entries.
+OWNER = {"user_id": UUID(int=1)}
+EXPORTS: dict[str, dict[str, dict[str, Any]]] = {
+    "EXPORT_TICKETS": {"first": {"after_id": FIRST.id}, "deep": {"after_id": UUID(int=TICKETS // 2)}},
+    "EXPORT_COMMENTS": {
+        "first": {"after_ticket": FIRST.id, **FIRST_VALUES},
+        "deep": {**DEEP, "after_ticket": TICKET["ticket_id"]},
+        "last": {"after_ticket": UUID(int=602), **FIRST_VALUES},
+    },
+    "EXPORT_HISTORY": {
+        "first": {"after_ticket": FIRST.id, "after_number": -1},
+        "deep": {"after_ticket": TICKET["ticket_id"], "after_number": TICKETS // 2},
+        "last": {"after_ticket": UUID(int=602), "after_number": -1},
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "where"), [(name, where) for name, of in EXPORTS.items() for where in of])
+def test_a_page_of_an_export_reads_the_users_tickets_and_about_a_page_of_what_is_on_each(
+    connection: psycopg.Connection, name: str, where: str
+) -> None:
+    plan = plan_of(connection, getattr(statements, name), OWNER | {"limit": PAGE} | EXPORTS[name][where])
+    assert rows_read(plan) <= 34 + 34 + 3 * PAGE, json.dumps(plan, indent=1)
+    assert "support_tickets_by_user" in {node.get("Index Name") for node in nodes(plan)}

@@ -13,6 +13,7 @@ from server.db.statement import Statement
 from server.domain.callers import Caller
 from server.domain.tickets import Ticket
 from server.usecases.lists import TicketFilters
+from tests.integration.privacy_acts import erase, export_of
 from tests.integration.vocabulary import (
     Desk,
     all_tickets,
@@ -32,6 +33,7 @@ from tests.integration.vocabulary import (
     pages,
     rate,
     say,
+    whole,
 )
 
 STATEMENTS = {name: value for name, value in vars(statements).items() if isinstance(value, Statement)}
@@ -42,6 +44,7 @@ OF_THE_RELAY = {
 OF_THE_SWEEPER = {
     "FORGET_EXPIRED_KEYS", "OLDEST_EXPIRED_KEY",
     "LIST_QUIET_TICKETS", "CLOSE_QUIET_TICKET", "QUIET_LONGEST",
+    "LIST_UNFINISHED_ERASURES", "OLDEST_UNFINISHED_ERASURE", "FORGET_ERASED_USERS", "OLDEST_TOLD_ERASURE",
 }  # fmt: skip
 PREPARED = Statement("SELECT statement FROM pg_prepared_statements", ())
 PLANNED_ANEW = Statement("SELECT statement FROM pg_prepared_statements WHERE custom_plans > 0", ())
@@ -75,6 +78,8 @@ async def every_act(desk: Desk) -> None:
     await first_page(comments_on(desk, ticket))
     await first_page(history_of(desk, ticket))
     await first_page(history_of(desk, ticket, owner_of(ticket)))
+    await whole(export_of(desk, caller))
+    await erase(desk, caller)
 
 
 EVERY_KIND_OF_FILTER = {

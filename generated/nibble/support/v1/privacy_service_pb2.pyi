@@ -56,7 +56,7 @@ class ErasePersonalDataResponse(_message.Message):
     finished: _builtins.bool
     """Whether nothing is left. The other services may need a little longer."""
     erased_tickets: _builtins.int
-    """How many tickets were erased so far, in all calls for this erasure."""
+    """How many tickets were erased so far by this erasure, which lasts until it is finished; a later call begins another one."""
     def __init__(
         self,
         *,
@@ -117,7 +117,9 @@ class ExportPersonalDataResponse(_message.Message):
     """What to send as `page_token` to get the next page; empty on the last page."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___PersonalRecord]:
-        """The records: tickets first, then comments, then entries of history, each oldest first."""
+        """The records: first the tickets, oldest first; then their comments and then their history, ticket by ticket in the same
+        order, and each ticket's oldest first.
+        """
 
     def __init__(
         self,

@@ -39,10 +39,14 @@ class PrivacyServiceStub:
     """Removes a user's texts, and replaces the user's id by a random one that leads nowhere, in tickets, comments, feedback
     and history, what was concealed included; the other services do the same when they hear of it by the event
     `ticket_erased`. Numbers of tickets and comments, times, statuses, priorities and ratings stay. Of the user's tickets
-    every text goes, whoever wrote it. It can't be undone. For supervisors and services.
+    every text goes, whoever wrote it, and reads `[erased]`; they lose their order. What the user did on other tickets, as a
+    member of the staff, stays. It can't be undone. For supervisors and services.
 
-    Each ticket is erased as a whole. Where there are more than one call has time for, the rest follows by itself within
-    minutes; calling again is allowed, and tells how far it is.
+    From then on the tickets are not the user's any more, who gets `NOT_FOUND` for them. Idempotency keys of the user are
+    gone too: a retried `CreateTicket` makes a new ticket.
+
+    Each ticket is erased as a whole. Where there are more than one call has time for, or somebody is just writing on one,
+    the rest follows by itself within minutes; calling again is allowed, and tells how far it is.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and agents; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id. A user of whom nothing is known is no error.
@@ -50,7 +54,7 @@ class PrivacyServiceStub:
     ExportPersonalData: _grpc.UnaryUnaryMultiCallable[_privacy_service_pb2.ExportPersonalDataRequest, _privacy_service_pb2.ExportPersonalDataResponse]
     """Lists all that this service keeps about a user, page by page: the user's tickets, each with its feedback and what is
     known of its order, then the comments on them, then their history. Internal notes are left out; sensitive data is masked
-    as everywhere. The first page is noted in the history of each ticket. For supervisors and services.
+    as everywhere. With the first page the export is noted in the history of each ticket. For supervisors and services.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and agents; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id, page size or page token. A user of whom nothing is known is no error.
@@ -67,10 +71,14 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     """Removes a user's texts, and replaces the user's id by a random one that leads nowhere, in tickets, comments, feedback
     and history, what was concealed included; the other services do the same when they hear of it by the event
     `ticket_erased`. Numbers of tickets and comments, times, statuses, priorities and ratings stay. Of the user's tickets
-    every text goes, whoever wrote it. It can't be undone. For supervisors and services.
+    every text goes, whoever wrote it, and reads `[erased]`; they lose their order. What the user did on other tickets, as a
+    member of the staff, stays. It can't be undone. For supervisors and services.
 
-    Each ticket is erased as a whole. Where there are more than one call has time for, the rest follows by itself within
-    minutes; calling again is allowed, and tells how far it is.
+    From then on the tickets are not the user's any more, who gets `NOT_FOUND` for them. Idempotency keys of the user are
+    gone too: a retried `CreateTicket` makes a new ticket.
+
+    Each ticket is erased as a whole. Where there are more than one call has time for, or somebody is just writing on one,
+    the rest follows by itself within minutes; calling again is allowed, and tells how far it is.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and agents; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id. A user of whom nothing is known is no error.
@@ -78,7 +86,7 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     ExportPersonalData: _aio.UnaryUnaryMultiCallable[_privacy_service_pb2.ExportPersonalDataRequest, _privacy_service_pb2.ExportPersonalDataResponse]  # type: ignore[assignment]
     """Lists all that this service keeps about a user, page by page: the user's tickets, each with its feedback and what is
     known of its order, then the comments on them, then their history. Internal notes are left out; sensitive data is masked
-    as everywhere. The first page is noted in the history of each ticket. For supervisors and services.
+    as everywhere. With the first page the export is noted in the history of each ticket. For supervisors and services.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and agents; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id, page size or page token. A user of whom nothing is known is no error.
@@ -98,10 +106,14 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes a user's texts, and replaces the user's id by a random one that leads nowhere, in tickets, comments, feedback
         and history, what was concealed included; the other services do the same when they hear of it by the event
         `ticket_erased`. Numbers of tickets and comments, times, statuses, priorities and ratings stay. Of the user's tickets
-        every text goes, whoever wrote it. It can't be undone. For supervisors and services.
+        every text goes, whoever wrote it, and reads `[erased]`; they lose their order. What the user did on other tickets, as a
+        member of the staff, stays. It can't be undone. For supervisors and services.
 
-        Each ticket is erased as a whole. Where there are more than one call has time for, the rest follows by itself within
-        minutes; calling again is allowed, and tells how far it is.
+        From then on the tickets are not the user's any more, who gets `NOT_FOUND` for them. Idempotency keys of the user are
+        gone too: a retried `CreateTicket` makes a new ticket.
+
+        Each ticket is erased as a whole. Where there are more than one call has time for, or somebody is just writing on one,
+        the rest follows by itself within minutes; calling again is allowed, and tells how far it is.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and agents; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id. A user of whom nothing is known is no error.
@@ -115,7 +127,7 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_privacy_service_pb2.ExportPersonalDataResponse, _abc.Awaitable[_privacy_service_pb2.ExportPersonalDataResponse]]:
         """Lists all that this service keeps about a user, page by page: the user's tickets, each with its feedback and what is
         known of its order, then the comments on them, then their history. Internal notes are left out; sensitive data is masked
-        as everywhere. The first page is noted in the history of each ticket. For supervisors and services.
+        as everywhere. With the first page the export is noted in the history of each ticket. For supervisors and services.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and agents; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id, page size or page token. A user of whom nothing is known is no error.
