@@ -19,14 +19,15 @@ from server.db.statement import Statement
 from server.domain.callers import Role
 from server.notification import rules, statements
 from server.notification.ids import id_at
-from server.notification.rules import Event, Mutes, Sighting
-from server.notification.words import Channel, Priority, Rank, Status, Type
+from server.notification.rules import Erasure, Event, Mutes, Sighting
+from server.notification.words import ERASED, Channel, Priority, Rank, Status, Type
 
 # A staff member who goes on being seen is noted so often, that not every event costs a write.
 _LONGEST_UNNOTED = timedelta(hours=1)
 _UNNOTED_SHARE = 20
 
 _EventType = ticket_event_pb2.TicketEvent.Type
+# Events of other types tell nobody anything.
 _TELLING = frozenset(_EventType.Value(type_) for type_ in Type)
 _Reason = ticket_event_pb2.TicketEvent.Reason
 _Role = actor_pb2.Actor.Role
@@ -60,14 +61,19 @@ class Intake:
     def apply(self, connection: Connection[Any], events: Sequence[ticket_event_pb2.TicketEvent]) -> Callable[[], None]:
         """Write what these events tell to whom, in the caller's open transaction; what is returned counts them.
 
-        Events of types that are no notification's are passed over.
+        Erasures are done; other events of types that are no notification's are passed over.
         """
-        happened = _as_it_happened([event_of(message) for message in events if message.event_type in _TELLING])
         work = _Work(RawCursor(connection), self._settings, self._clock())
+        erasures = [erasure_of(message) for message in events if message.event_type == _EventType.ticket_erased]
+        happened = work.without_erased(
+            _as_it_happened([event_of(message) for message in events if message.event_type in _TELLING]), erasures
+        )
         staff = work.staff_for(happened)
-        pairs = [_Pair(event, person) for event in happened for person in work.told(event, staff)]
-        work.meet({pair.recipient_id for pair in pairs}, staff.news())
+        gone = {erasure.user_id for erasure in erasures}
+        pairs = [_Pair(event, person) for event in happened for person in work.told(event, staff) if person not in gone]
+        work.meet({pair.recipient_id for pair in pairs} | work.concerned(erasures), staff.news())
         written = work.write(work.wanted(pairs))
+        work.erase(erasures)
         return lambda: _count(written, work.too_old)
 
 
@@ -114,6 +120,34 @@ class _Work:
         self.now = now
         self.too_old = 0
         """Events that told nobody since they were too old."""
+
+    def without_erased(self, events: Sequence[Event], erasures: Sequence[Erasure]) -> list[Event]:
+        """The events; those of tickets that were erased, in this batch or ever before, as they are to be told since."""
+        if not events:
+            return []
+        rows = self._rows(statements.LIST_ERASED, ticket_ids=list({event.ticket_id for event in events}))
+        pseudonyms = {erasure.ticket_id: erasure.pseudonym for erasure in erasures} | dict(rows)
+        return [
+            rules.erased(event, pseudonyms[event.ticket_id]) if event.ticket_id in pseudonyms else event
+            for event in events
+        ]
+
+    def concerned(self, erasures: Sequence[Erasure]) -> set[UUID]:
+        """Those whose rows an erasure changes: who is erased, and everybody who was told of the tickets."""
+        if not erasures:
+            return set()
+        rows = self._rows(statements.LIST_TOLD_OF_TICKETS, ticket_ids=[erasure.ticket_id for erasure in erasures])
+        return {recipient for (recipient,) in rows} | {it.user_id for it in erasures if it.user_id}
+
+    def erase(self, erasures: Sequence[Erasure]) -> None:
+        """Erase the tickets in what was told, and all that is kept of their owners; the concerned are locked."""
+        if not erasures:
+            return
+        ticket_ids, pseudonyms, user_ids = (list(column) for column in zip(*erasures, strict=True))
+        self._run(statements.NOTE_ERASED, ticket_ids=ticket_ids, pseudonyms=pseudonyms)
+        values = {"ticket_ids": ticket_ids, "pseudonyms": pseudonyms, "user_ids": user_ids}
+        self._run(statements.ERASE_TICKETS, **values, erased=ERASED)
+        self._run(statements.FORGET_RECIPIENTS, user_ids=user_ids)
 
     def staff_for(self, events: Sequence[Event]) -> _Staff:
         """The directory, with all who may count as staff for one of the events, and whoever did one of them."""
@@ -257,6 +291,16 @@ def event_of(message: ticket_event_pb2.TicketEvent) -> Event:
         to=Status(_Status.Name(message.to)) if message.HasField("to") else None,
         reason=_Reason.Name(message.reason) if message.HasField("reason") else None,
     )
+
+
+def erasure_of(message: ticket_event_pb2.TicketEvent) -> Erasure:
+    """What a `ticket_erased` tells; an owner who is not named, since that was told long ago, is None.
+
+    Raises:
+        ValueError: an id is no UUID.
+    """
+    user_id = UUID(message.erased_user_id) if message.HasField("erased_user_id") else None
+    return Erasure(UUID(message.ticket_id), UUID(message.ticket.user_id), user_id)
 
 
 def _as_it_happened(events: Sequence[Event]) -> list[Event]:

@@ -5,6 +5,7 @@ Source: the comments of `nibble.notification.v1.Notification.Type`. Where those 
 - A comment by anybody but the owner, a service included, is told to the owner, as one by staff is.
 - A staff member who owns a ticket is its owner, whatever else they are: told at once, never in a digest.
 - An owner who is the assignee too tells nobody by commenting: only they were waiting for it.
+- Of a ticket that was erased its owner is told nothing: nobody knows any more who that is.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from server.domain.callers import STAFF, Role
-from server.notification.words import Channel, Priority, Rank, Status, Type
+from server.notification.words import ERASED, Channel, Priority, Rank, Status, Type
 
 _TOLD_BY_THEIR_PARTNER = frozenset({Status.RESOLVED, Status.CLOSED})
 """Statuses whose change comes with an event of its own, which tells it."""
@@ -42,6 +43,16 @@ class Event(NamedTuple):
     status: Status
     to: Status | None = None
     reason: str | None = None
+    is_erased: bool = False
+    """Whether the data of the ticket's owner was erased, before the event or after it."""
+
+
+class Erasure(NamedTuple):
+    """That a ticket's owner was erased: the pseudonym that takes their place, and who it was, if that is still told."""
+
+    ticket_id: UUID
+    pseudonym: UUID
+    user_id: UUID | None
 
 
 class Mutes(NamedTuple):
@@ -88,12 +99,23 @@ def audience(event: Event) -> Audience:
     return Audience.OWNER
 
 
+def erased(event: Event, pseudonym: UUID) -> Event:
+    """The event as if its ticket had been erased before it happened, as it may have been long before it arrives."""
+    return event._replace(
+        owner_id=pseudonym,
+        actor_id=pseudonym if event.actor_id == event.owner_id else event.actor_id,
+        assignee_id=pseudonym if event.assignee_id == event.owner_id else event.assignee_id,
+        subject=ERASED,
+        is_erased=True,
+    )
+
+
 def told(event: Event, staff: Collection[UUID]) -> list[UUID]:
     """The recipients, each once: the audience without whoever did it. `staff` are all who are to be told as staff."""
     people = {
         Audience.ALL_STAFF: staff,
         Audience.ASSIGNEE: [event.assignee_id] if event.assignee_id else [],
-        Audience.OWNER: [event.owner_id],
+        Audience.OWNER: [] if event.is_erased else [event.owner_id],
     }[audience(event)]
     return [person for person in people if person != event.actor_id]
 
@@ -104,7 +126,8 @@ def sighting(event: Event) -> Sighting:
     Only who did it: an actor's role is what their token said. That a ticket was given to somebody proves nothing: a
     mistyped id would make a customer one of those who are told of everybody's tickets.
     """
-    role = event.actor_role if event.actor_role in STAFF else None
+    is_somebody = not (event.is_erased and event.actor_id == event.owner_id)
+    role = event.actor_role if event.actor_role in STAFF and is_somebody else None
     return Sighting(event.actor_id, role, event.occurred_at)
 
 

@@ -109,6 +109,45 @@ ADD_NOTIFICATIONS = _sql("""
 """)
 
 
+# --- Erasing somebody -------------------------------------------------------------------------------------------------
+
+LIST_ERASED = _sql("""
+    SELECT ticket_id, pseudonym FROM notification_service.erased_tickets
+    WHERE ticket_id = ANY (CAST(:ticket_ids AS uuid[]))
+""")
+
+NOTE_ERASED = _sql("""
+    INSERT INTO notification_service.erased_tickets (ticket_id, pseudonym)
+    SELECT * FROM unnest(CAST(:ticket_ids AS uuid[]), CAST(:pseudonyms AS uuid[]))
+    ON CONFLICT (ticket_id) DO NOTHING
+""")
+
+LIST_TOLD_OF_TICKETS = _sql("""
+    SELECT DISTINCT recipient_id FROM notification_service.notifications
+    WHERE ticket_id = ANY (CAST(:ticket_ids AS uuid[]))
+""")
+
+# Under the recipients' locks, as whatever touches several notifications of a person. E-mails that wait are composed of
+# these rows.
+ERASE_TICKETS = _sql("""
+    UPDATE notification_service.notifications AS told
+    SET subject = CAST(:erased AS text), actor_id = CASE actor_id WHEN user_id THEN pseudonym ELSE actor_id END
+    FROM unnest(CAST(:ticket_ids AS uuid[]), CAST(:user_ids AS uuid[]), CAST(:pseudonyms AS uuid[]))
+        AS erased (ticket_id, user_id, pseudonym)
+    WHERE told.ticket_id = erased.ticket_id
+""")
+
+# Under the recipients' locks. A sender that has one of the e-mails in its hands notes what became of it nowhere.
+FORGET_RECIPIENTS = _sql("""
+    WITH notifications AS (
+        DELETE FROM notification_service.notifications WHERE recipient_id = ANY (CAST(:user_ids AS uuid[]))
+    ), emails AS (
+        DELETE FROM notification_service.emails WHERE recipient_id = ANY (CAST(:user_ids AS uuid[]))
+    )
+    DELETE FROM notification_service.recipients WHERE user_id = ANY (CAST(:user_ids AS uuid[]))
+""")
+
+
 # --- Sending e-mails --------------------------------------------------------------------------------------------------
 
 # Up to `limit`, those of the lowest rank first; yet `share` of each other rank go along, so that none waits for ever.

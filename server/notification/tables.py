@@ -114,6 +114,7 @@ Index(
     notifications.c.number,
     postgresql_where=text("read_at IS NULL AND in_inbox"),
 )
+Index("notifications_by_ticket", notifications.c.ticket_id)
 Index("notifications_by_email", notifications.c.email_id, postgresql_where=text("email_id IS NOT NULL"))
 
 emails = Table(
@@ -147,7 +148,18 @@ emails = Table(
 )
 Index("emails_waiting", emails.c.rank, emails.c.next_attempt_at, postgresql_where=text("state = 'waiting'"))
 Index("emails_dead", emails.c.id, postgresql_where=text("state = 'dead'"))
+Index("emails_by_recipient", emails.c.recipient_id)
 Index("emails_open", emails.c.recipient_id, unique=True, postgresql_where=text("is_open"))
+
+# Tickets whose owner's data was erased, and the pseudonym that the owner has since. Kept for ever, which harms nobody:
+# an older event of the ticket may come again whenever a dead letter is redriven or the topic is read anew.
+erased_tickets = Table(
+    "erased_tickets",
+    metadata,
+    Column("ticket_id", Uuid, nullable=False),
+    Column("pseudonym", Uuid, nullable=False),
+    PrimaryKeyConstraint("ticket_id", name="erased_tickets_pkey"),
+)
 
 # Which events were taken in; the consumer frame writes it.
 consumed_events(metadata)

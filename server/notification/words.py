@@ -2,6 +2,9 @@
 
 from enum import IntEnum, StrEnum
 
+ERASED = "[erased]"
+"""Stands where a subject was, as in the events of tickets that were erased."""
+
 
 class Type(StrEnum):
     """What a notification tells."""

@@ -24,7 +24,7 @@ from tests.unit.ticket_story import TicketStory
 
 EMPTY = b"""
     TRUNCATE notification_service.recipients, notification_service.notifications, notification_service.emails,
-        notification_service.consumed_events
+        notification_service.erased_tickets, notification_service.consumed_events
 """
 
 

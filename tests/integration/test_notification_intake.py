@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -56,7 +56,6 @@ def test_the_life_of_a_ticket_is_told_to_its_people_each_change_once(desk: Notif
 NOBODYS = [
     EventDraft(EventType.TICKET_RATED, rating=1),
     EventDraft(EventType.TICKET_FLAGGED, reason=Reason.UNATTENDED),
-    EventDraft(EventType.TICKET_ERASED, erased_user_id=uuid4()),
 ]
 
 

@@ -11,6 +11,7 @@ from server.domain import lifecycle
 from server.domain.callers import Caller, Role
 from server.domain.events import EventDraft, EventType, HistoryEntry
 from server.domain.lifecycle import Change
+from server.domain.privacy import ERASED, erased
 from server.domain.tickets import Priority, Status, Ticket
 from server.workers.event_message import event_message
 
@@ -83,6 +84,16 @@ class TicketStory:
     def happen(self, by: Caller, draft: EventDraft) -> "TicketStory":
         """Something that changes nothing in the ticket itself."""
         return self._change(by, None, draft)
+
+    def erase(self, by: Caller) -> "TicketStory":
+        """The owner's data is erased."""
+        self.now += STEP
+        owner, pseudonym = self._ticket.user_id, uuid4()
+        self._ticket = self._ticket._replace(
+            user_id=pseudonym, subject=ERASED, order_id=None, updated_at=self.now, version=self._ticket.version + 1
+        )
+        self._tell(by, (erased(owner),))
+        return self
 
     def live(self, chance: random.Random, owner: Caller, staff: list[Caller]) -> "TicketStory":
         """One act that the rules allow, by chance."""
