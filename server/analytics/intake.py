@@ -21,6 +21,7 @@ _ROLE: dict[int, str] = {number: word for word, number in actor_pb2.Actor.Role.i
 _COMMENTED = ticket_event_pb2.TicketEvent.ticket_commented
 _RATED = ticket_event_pb2.TicketEvent.ticket_rated
 _RATINGS = range(1, 6)
+_ERASED = ticket_event_pb2.TicketEvent.ticket_erased
 
 
 class NotASnapshot(Exception):
@@ -45,7 +46,10 @@ class FactKeeper:
             NotASnapshot: an event lacks what facts need.
         """
         require_generation(connection, self._generation)
-        snapshots = [snapshot_of(event) for event in events]
+        # An erasure is nothing that happened to a ticket, and takes nothing away: no owner and no text is kept here.
+        snapshots = [snapshot_of(event) for event in events if event.event_type != _ERASED]
+        if not snapshots:
+            return
         columns = zip(Snapshot._fields, map(list, zip(*snapshots, strict=True)), strict=True)
         connection.execute(statements.KEEP_EVENTS.sql, statements.KEEP_EVENTS.bind(dict(columns)), prepare=True)
         put_facts(connection, sorted({snapshot.ticket_id for snapshot in snapshots}))
