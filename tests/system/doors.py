@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from nibble.analytics.v1 import analytics_service_pb2
 from nibble.notification.v1 import notification_service_pb2
-from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
+from nibble.support.v1 import comment_service_pb2, privacy_service_pb2, ticket_service_pb2
 
 Json: TypeAlias = Any
 """A value of proto JSON."""
@@ -43,6 +43,7 @@ CLOSER_HTTP_STATUSES = {"REQUEST_TOO_LARGE": {413, 431}, "METHOD_NOT_ALLOWED": {
 _SERVICES = {
     "TicketService": ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"],
     "CommentService": comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"],
+    "PrivacyService": privacy_service_pb2.DESCRIPTOR.services_by_name["PrivacyService"],
     "AnalyticsService": analytics_service_pb2.DESCRIPTOR.services_by_name["AnalyticsService"],
     "NotificationService": notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],
 }
@@ -80,8 +81,12 @@ INBOX_CALLS = {
     "GetNotificationPreferences": Binding("NotificationService", "GET", "/api/v1/notifications/preferences"),
     "UpdateNotificationPreferences": Binding("NotificationService", "PUT", "/api/v1/notifications/preferences"),
 }
+PRIVACY_CALLS = {
+    "ErasePersonalData": Binding("PrivacyService", "POST", "/api/v1/users/{user_id}/erase"),
+    "ExportPersonalData": Binding("PrivacyService", "POST", "/api/v1/users/{user_id}/export"),
+}
 REPORT_CALLS = {"GetSupportMetrics": Binding("AnalyticsService", "GET", "/api/v1/reports/support")}
-EVERY_CALL = {**CALLS, **INBOX_CALLS, **REPORT_CALLS}
+EVERY_CALL = {**CALLS, **PRIVACY_CALLS, **INBOX_CALLS, **REPORT_CALLS}
 """Those of all services."""
 
 

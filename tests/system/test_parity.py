@@ -424,7 +424,7 @@ TOKENS: dict[str, Callable[[Stage], str]] = {
 }
 
 ANY_FIELDS: dict[str, dict[str, Any]] = {
-    call: {"ticket_id": "0192f0c1-2345-7abc-8def-0123456789ab"} if "{ticket_id}" in binding.path else {}
+    call: dict.fromkeys(re.findall(r"{(\w+)}", binding.path), "0192f0c1-2345-7abc-8def-0123456789ab")
     for call, binding in EVERY_CALL.items()
 }
 

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from nibble.notification.v1 import notification_pb2, notification_service_pb2
-from nibble.support.v1 import comment_service_pb2, ticket_pb2, ticket_service_pb2
+from nibble.support.v1 import comment_service_pb2, privacy_service_pb2, ticket_pb2, ticket_service_pb2
 
 from devstack.ports import LOOPBACK
 from tests.system.doors import EVERY_CALL, Answer, Json, answer_in
@@ -29,6 +29,8 @@ REQUESTS: dict[str, type[Message]] = {
     "AssignTicket": ticket_service_pb2.AssignTicketRequest,
     "AddComment": comment_service_pb2.AddCommentRequest,
     "RateTicket": ticket_service_pb2.RateTicketRequest,
+    "ErasePersonalData": privacy_service_pb2.ErasePersonalDataRequest,
+    "ExportPersonalData": privacy_service_pb2.ExportPersonalDataRequest,
     "MarkNotificationsRead": notification_service_pb2.MarkNotificationsReadRequest,
     "UpdateNotificationPreferences": notification_service_pb2.UpdateNotificationPreferencesRequest,
 }
@@ -38,7 +40,7 @@ def send(stage: Stage, call: str, body: bytes, **headers: str) -> httpx.Response
     """The answer to a write with this body, as a service makes it, on a ticket that nobody has."""
     binding = EVERY_CALL[call]
     token = {"authorization": f"Bearer {stage.mint(as_service())}", "content-type": "application/json"}
-    path = binding.path.format(ticket_id=NOBODY)
+    path = binding.path.format(ticket_id=NOBODY, user_id=NOBODY)
     return stage.rest.http.request(binding.verb, path, content=body, headers={**token, **headers})
 
 
