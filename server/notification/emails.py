@@ -31,6 +31,9 @@ LONGEST_HEADER = 150
 _UNFIT_FOR_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
 
 _ENCODED_WORD = "=?"
+# What a name has to be quoted for. Where Python breaks a long header into lines it can lose the quotes, and the address
+# with them.
+_UNFIT_FOR_A_NAME = re.compile(r'[()<>\[\]:;@\\,"]')
 
 _HEADLINES = {
     Type.TICKET_CREATED: "New ticket",
@@ -191,7 +194,8 @@ def _address(name: str, spec: str) -> Address:
 
 def _recipient(letter: Letter) -> Address:
     try:
-        return _address(_header(_line(letter.name or "")), letter.address)
+        name = _UNFIT_FOR_A_NAME.sub(" ", letter.name or "")
+        return _address(_header(_line(name)), letter.address)
     except ValueError as error:
         raise Unaddressable from error
 

@@ -131,6 +131,8 @@ texts = texts | st.lists(encoded_words | st.text(max_size=3), min_size=1, max_si
 
 @given(subject=texts.filter(str.strip), name=texts)
 @example(subject=encoded_word("utf-8", "q", b"x\r\nBcc: e@x.example\r\n\r\nPay here"), name="Kim")
+@example(subject="Cold soup", name="0" * 69 + "=?=?)")
+@example(subject="Cold soup", name="0" * 69 + '=?=?".,;:@<>[]')
 @example(subject="Cold soup", name=encoded_word("utf-8", "b", b"\r\nBcc: e@x.example\r\n\r\nPay here"))
 def test_no_words_of_others_become_a_header(subject: str, name: str) -> None:
     message = mail(told(subject=subject), name=name)
