@@ -93,7 +93,7 @@ VALUES: dict[str, Node] = {
 # How many values a repeated field takes; what VALUES has under its name is about each of them.
 ARRAYS: dict[str, Node] = {
     "notification_ids": {"maxItems": 100},
-    "ticket_ids": {"maxItems": 100},
+    "ticket_ids": {"maxItems": 100, "uniqueItems": True},
 }
 
 SCALARS: dict[int, Node] = {
@@ -114,6 +114,7 @@ TOGETHER: dict[str, Node] = {
     "UpdateTicketStatusRequest": {
         "dependentSchemas": {"resolution_notes": {"properties": {"status": {"const": "resolved"}}}}
     },
+    "SetAgentRequest": {"allOf": [{"properties": {"role": {"enum": ["support_agent", "support_supervisor"]}}}]},
     "SetAgentAvailabilityRequest": {
         "dependentSchemas": {"away_until": {"properties": {"availability": {"const": "away"}}}}
     },

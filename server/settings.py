@@ -170,6 +170,11 @@ class Settings:
     email_give_up_seconds: float = _setting(_long, 21_600.0)
     sweep_interval_seconds: float = _setting(_seconds, 5.0)
     sweep_round_seconds: float = _setting(_seconds, 20.0)
+    unattended_urgent_seconds: float = _setting(_long, 900.0)
+    unattended_high_seconds: float = _setting(_long, 3_600.0)
+    unattended_medium_seconds: float = _setting(_long, 14_400.0)
+    unattended_low_seconds: float = _setting(_long, 86_400.0)
+    reassign_away_after_seconds: float | None = _setting(_long)
     tls_cert_file: Path | None = _setting(Path)  # noqa: RUF009
     tls_key_file: Path | None = _setting(Path)  # noqa: RUF009
     tls_client_ca_file: Path | None = _setting(Path)  # noqa: RUF009

@@ -39,6 +39,7 @@ class TicketServicer:
             "ListTicketHistory": self.list_ticket_history,
             "RateTicket": self.rate_ticket,
             "GetTicketFeedback": self.get_ticket_feedback,
+            "ListUnattendedTickets": self.list_unattended_tickets,
         }
 
     async def create_ticket(self, request: pb.CreateTicketRequest, call: Call) -> ticket_pb2.Ticket:
@@ -111,6 +112,15 @@ class TicketServicer:
         page = PageRequest(request.page_size, request.page_token)
         found = await lists.list_assigned_tickets(self._on, call.caller, status, priority, page)
         return _tickets_page(found)
+
+    async def list_unattended_tickets(
+        self, request: pb.ListUnattendedTicketsRequest, call: Call
+    ) -> pb.ListTicketsResponse:
+        """`ListUnattendedTickets`."""
+        priority = priority_words(request.priority)
+        assigned_to = request.assigned_to if request.HasField("assigned_to") else None
+        page = PageRequest(request.page_size, request.page_token)
+        return _tickets_page(await lists.list_unattended_tickets(self._on, call.caller, priority, assigned_to, page))
 
     async def list_ticket_history(
         self, request: pb.ListTicketHistoryRequest, call: Call

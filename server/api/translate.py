@@ -7,6 +7,7 @@ from uuid import UUID
 from google.protobuf import timestamp_pb2
 from nibble.support.v1 import (
     actor_pb2,
+    agent_pb2,
     comment_pb2,
     feedback_pb2,
     history_pb2,
@@ -17,16 +18,35 @@ from nibble.support.v1 import (
 
 from server.domain.events import HistoryEntry
 from server.domain.feedback import Feedback, changeable_until
+from server.domain.roster import Agent
 from server.domain.tickets import Comment, Findings, Ticket
 
 STATUS = dict(ticket_pb2.Ticket.Status.items())
 PRIORITY = dict(ticket_pb2.Ticket.Priority.items())
 ROLE = dict(actor_pb2.Actor.Role.items())
 EVENT_TYPE = dict(ticket_event_pb2.TicketEvent.Type.items())
+AVAILABILITY = dict(agent_pb2.Agent.Availability.items())
 REASON = dict(ticket_event_pb2.TicketEvent.Reason.items())
 
 _STATUS_WORD: dict[int, str] = {number: word for word, number in STATUS.items() if number}
 _PRIORITY_WORD: dict[int, str] = {number: word for word, number in PRIORITY.items() if number}
+_ROLE_WORD: dict[int, str] = {number: word for word, number in ROLE.items() if number}
+_AVAILABILITY_WORD: dict[int, str] = {number: word for word, number in AVAILABILITY.items() if number}
+
+
+def role_word(number: int) -> str | None:
+    """The role by its number in the proto; None for unspecified and for a number that has no name."""
+    return _ROLE_WORD.get(number)
+
+
+def availability_word(number: int) -> str | None:
+    """The availability by its number in the proto; None for unspecified and for a number that has no name."""
+    return _AVAILABILITY_WORD.get(number)
+
+
+def availability_words(numbers: Collection[int]) -> set[str | None]:
+    """The availabilities of a filter, each once."""
+    return {availability_word(number) for number in set(numbers)}
 
 
 def status_word(number: int) -> str | None:
@@ -114,6 +134,24 @@ def _findings(findings: Findings) -> list[sensitive_finding_pb2.SensitiveFinding
     if findings is None:
         return None
     return [sensitive_finding_pb2.SensitiveFinding(**found) for found in findings]
+
+
+def agent_message(agent: Agent) -> agent_pb2.Agent:
+    """An entry of the roster, with the availability that it has been given for the moment."""
+    return agent_pb2.Agent(
+        id=str(agent.id),
+        display_name=agent.display_name,
+        role=ROLE[agent.role],
+        tier=agent.tier,
+        capacity=agent.capacity,
+        active=agent.active,
+        availability=AVAILABILITY[agent.availability],
+        away_until=agent.away_until,  # type: ignore[arg-type]
+        availability_since=agent.availability_since,  # type: ignore[arg-type]
+        open_tickets=agent.open_tickets,
+        created_at=agent.created_at,  # type: ignore[arg-type]
+        updated_at=agent.updated_at,  # type: ignore[arg-type]
+    )
 
 
 def history_message(entry: HistoryEntry) -> history_pb2.HistoryEntry:

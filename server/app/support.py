@@ -56,8 +56,9 @@ def _delete_old_events(dsn: str, keep: timedelta, stop: threading.Event) -> None
 
 
 def _compose(settings: Settings) -> api_process.Api:
-    from nibble.support.v1 import comment_service_pb2, privacy_service_pb2, ticket_service_pb2
+    from nibble.support.v1 import agent_service_pb2, comment_service_pb2, privacy_service_pb2, ticket_service_pb2
 
+    from server.api.agents import AgentServicer
     from server.api.comments import CommentServicer
     from server.api.privacy import PrivacyServicer
     from server.api.server import Service
@@ -69,10 +70,12 @@ def _compose(settings: Settings) -> api_process.Api:
     on = collaborators(settings, database, settings.page_token_key)
     tickets = ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"]
     comments = comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"]
+    agents = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"]
     privacy = privacy_service_pb2.DESCRIPTOR.services_by_name["PrivacyService"]
     services = [
         Service(tickets, TicketServicer(on).methods()),
         Service(comments, CommentServicer(on).methods()),
         Service(privacy, PrivacyServicer(on).methods()),
+        Service(agents, AgentServicer(on).methods()),
     ]
     return api_process.Api(database, MAY_CALL, services)

@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ import structlog
 from server.app import api_process
 from server.app.collaborators import collaborators
 from server.app.process import now, serve_metrics, stop_loop_at_signals
+from server.domain.tickets import Priority
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from server.domain.attention import Patience
     from server.usecases.collaborators import Collaborators
     from server.workers.sweeper import Sweep
 
@@ -53,16 +56,17 @@ async def _run(settings: Settings) -> None:
     try:
         # Nobody pages here, so any key will do.
         on = collaborators(settings, database, secrets.token_bytes(32))
-        await Sweeper(_sweeps(on), pace, now).run(stop)
+        await Sweeper(_sweeps(on, settings), pace, now).run(stop)
     finally:
         await database.close()
     _log.info("stopped")
 
 
-def _sweeps(on: "Collaborators") -> "Sequence[Sweep]":
-    from server.usecases import closing, erasure, idempotency
+def _sweeps(on: "Collaborators", settings: Settings) -> "Sequence[Sweep]":
+    from server.usecases import attention, closing, erasure, idempotency
     from server.workers.sweeper import Sweep
 
+    patience = _patience(settings)
     return [
         Sweep(
             "expired_idempotency_keys",
@@ -72,4 +76,26 @@ def _sweeps(on: "Collaborators") -> "Sequence[Sweep]":
         Sweep("auto_close", partial(closing.close_quiet_tickets, on), partial(closing.quiet_longest_due, on)),
         Sweep("erasures", partial(erasure.go_on_erasing, on), partial(erasure.oldest_erasure, on)),
         Sweep("told_erasures", partial(erasure.forget_erased_users, on), partial(erasure.oldest_told_erasure, on)),
+        Sweep(
+            "flag_unattended",
+            partial(attention.flag_unattended, on, patience),
+            partial(attention.oldest_unflagged, on, patience),
+        ),
+        *_reassigning(on, settings),
     ]
+
+
+def _reassigning(on: "Collaborators", settings: Settings) -> "Sequence[Sweep]":
+    """Off unless it is asked for: whoever is away may want to come back to their tickets."""
+    from server.usecases import reassignment
+    from server.workers.sweeper import Sweep
+
+    if settings.reassign_away_after_seconds is None:
+        return []
+    after = timedelta(seconds=settings.reassign_away_after_seconds)
+    give_away = partial(reassignment.reassign_away, on, after)
+    return [Sweep("reassign_away", give_away, partial(reassignment.oldest_kept_by_away, on, after))]
+
+
+def _patience(settings: Settings) -> "Patience":
+    return {priority: timedelta(seconds=getattr(settings, f"unattended_{priority}_seconds")) for priority in Priority}

@@ -36,13 +36,14 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
-from sqlalchemy.sql.selectable import CTE, LateralFromClause, Select, TableValuedAlias
+from sqlalchemy.sql.selectable import CTE, FromClause, LateralFromClause, Select, TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
 from server.db.statement import Statement, compiled, moment, param, text, uuid
 from server.db.tables import (
     SHARD,
     Moment,
+    agents,
     comments,
     concealed_texts,
     erasures,
@@ -52,9 +53,12 @@ from server.db.tables import (
     ticket_orders,
     tickets,
 )
+from server.domain.attention import Unattended
 from server.domain.events import HistoryEntry
 from server.domain.feedback import Feedback
+from server.domain.lifecycle import ASSIGNABLE
 from server.domain.privacy import ERASED, Erasable, Erasure
+from server.domain.roster import Agent, Availability
 from server.domain.tickets import Comment, Status, Ticket
 
 TICKET_COLUMNS = [tickets.c[name] for name in Ticket._fields]
@@ -820,3 +824,201 @@ EXPORT_HISTORY = _ticket_by_ticket(
     ),
     events.c.position,
 )
+
+
+# --- Attention --------------------------------------------------------------------------------------------------------
+
+_WITH_STAFF = tickets.c.status.in_([literal_column(f"'{status}'", Text) for status in sorted(ASSIGNABLE)])
+_FLAGGED = tickets.c.flagged_at.is_not(None)
+
+
+def _list_flagged_tickets() -> Statement:
+    """Flagged tickets in triage order after a position, in two parts as `_triage_list` has them."""
+    parts = [
+        rows.order_by(*_TRIAGE).limit(_LIMIT).subquery()
+        for rows in (
+            select(*TICKET_COLUMNS, tickets.c.triage_rank).where(
+                _FLAGGED,
+                tickets.c.triage_rank == _AFTER_RANK,
+                _among(_AFTER_RANK, "ranks", SmallInteger),
+                tuple_(tickets.c.created_at, tickets.c.id) > _AFTER_TIME,
+            ),
+            select(*TICKET_COLUMNS, tickets.c.triage_rank).where(
+                _FLAGGED, tickets.c.triage_rank > _AFTER_RANK, _among(tickets.c.triage_rank, "ranks", SmallInteger)
+            ),
+        )
+    ]
+    merged = union_all(*(select(part) for part in parts)).subquery("merged")
+    fields = select(*(merged.c[name] for name in Ticket._fields))
+    return compiled(fields.order_by(*_triage_order(merged.c)).limit(_LIMIT))
+
+
+def _flag_ticket() -> Statement:
+    """Flag a ticket, unless staff have done something with it since it was read, or somebody has flagged it."""
+    flagged = (
+        update(tickets)
+        .where(
+            tickets.c.id == uuid("ticket_id"),
+            tickets.c.version == param("version", Integer),
+            tickets.c.unattended_since == moment("unattended_since"),
+            tickets.c.flagged_at.is_(None),
+        )
+        .values(
+            flagged_at=moment("now"),
+            event_count=tickets.c.event_count + literal_column("1", Integer),
+            history_count=tickets.c.history_count + literal_column("1", Integer),
+        )
+        .returning(*tickets.c)
+        .cte("flagged")
+    )
+    return _returning_ticket(flagged)
+
+
+LIST_FLAGGED_TICKETS = _list_flagged_tickets()
+# Somebody's tickets are few; the flagged ones among them are looked for.
+LIST_FLAGGED_TICKETS_OF_ASSIGNEE = _triage_list(tickets.c.assigned_to == uuid("assigned_to"), _FLAGGED)
+# The tickets of one priority that wait for staff since `last_due` or longer, who waits longest first.
+LIST_UNATTENDED = compiled(
+    select(*(tickets.c[name] for name in Unattended._fields))
+    .where(
+        _WITH_STAFF,
+        tickets.c.flagged_at.is_(None),
+        tickets.c.triage_rank == param("rank", SmallInteger),
+        tickets.c.unattended_since <= moment("last_due"),
+        tuple_(tickets.c.unattended_since, tickets.c.id) > tuple_(moment("after_since"), uuid("after_id")),
+    )
+    .order_by(tickets.c.unattended_since, tickets.c.id)
+    .limit(_LIMIT)
+)
+FLAG_TICKET = _flag_ticket()
+
+
+# --- The roster -------------------------------------------------------------------------------------------------------
+
+_AGENT_FIELDS = Agent._fields[:-1]
+
+
+def _held(agent: FromClause) -> LateralFromClause:
+    """How many tickets an agent has: a count of some entries of an index, made once for each agent."""
+    theirs = (tickets.c.assigned_to == agent.c.id) & _WITH_STAFF
+    return select(func.count().label("open_tickets")).select_from(tickets).where(theirs).lateral("held")
+
+
+def _agents(source: FromClause, held: LateralFromClause | None = None) -> Select[Any]:
+    """The agents of a table or CTE, each with the number of their tickets."""
+    theirs = _held(source) if held is None else held
+    return select(*(source.c[name] for name in _AGENT_FIELDS), theirs.c.open_tickets).select_from(
+        source.join(theirs, true())
+    )
+
+
+def _available_at(now: BindParameter[Any]) -> ColumnElement[str]:
+    """As `Agent.at` says it."""
+    available: ColumnElement[str] = literal_column(f"'{Availability.AVAILABLE}'", Text)
+    return case((agents.c.away_until <= now, available), else_=agents.c.availability)
+
+
+def _away_since() -> ColumnElement[bool]:
+    """Who is away at `now`, and has been since `away_since` or longer."""
+    away: ColumnElement[str] = literal_column(f"'{Availability.AWAY}'", Text)
+    return (_available_at(moment("now")) == away) & (agents.c.availability_since <= moment("away_since"))
+
+
+def _save_agent() -> Statement:
+    """Put somebody onto the roster, available, or replace their entry; `updated_at` moves where that changes it."""
+    entry: dict[str, ColumnElement[Any]] = {
+        "display_name": text("display_name"),
+        "role": text("role"),
+        "tier": param("tier", Integer),
+        "capacity": param("capacity", Integer),
+        "active": param("active", Boolean),
+    }
+    values = {
+        "id": uuid("agent_id"),
+        **entry,
+        "availability": literal_column(f"'{Availability.AVAILABLE}'"),
+        "availability_since": moment("now"),
+        "created_at": moment("now"),
+        "updated_at": moment("now"),
+    }
+    saving = pg_insert(agents).from_select(list(values), select(*values.values()))
+    new = {name: saving.excluded[name] for name in entry}
+    same = tuple_(*(agents.c[name] for name in entry)) == tuple_(*new.values())
+    updated_at = case((same, agents.c.updated_at), else_=saving.excluded.updated_at)
+    saved = saving.on_conflict_do_update(
+        constraint=agents.primary_key, set_={**new, "updated_at": updated_at}
+    ).returning(*agents.c)
+    return compiled(_agents(saved.cte("saved")))
+
+
+def _change_availability() -> Statement:
+    """Write an availability over the one that was read, unless it is another one meanwhile."""
+    changed = (
+        update(agents)
+        .where(
+            agents.c.id == uuid("agent_id"),
+            agents.c.availability == text("availability"),
+            agents.c.away_until.is_not_distinct_from(moment("away_until")),
+            agents.c.availability_since == moment("availability_since"),
+        )
+        .values(
+            availability=text("new_availability"),
+            away_until=moment("new_away_until"),
+            availability_since=moment("new_availability_since"),
+            updated_at=moment("now"),
+        )
+        .returning(*agents.c)
+    )
+    return compiled(_agents(changed.cte("changed")))
+
+
+def _list_willing_agents() -> Statement:
+    """Those who take on work at `now` and can bear more, who can bear most first."""
+    held = _held(agents)
+    spare: ColumnElement[int] = agents.c.capacity - held.c.open_tickets
+    available = _available_at(moment("now")) == literal_column(f"'{Availability.AVAILABLE}'", Text)
+    rows = _agents(agents, held).where(agents.c.active, available, spare > literal_column("0", Integer))
+    return compiled(rows.order_by(spare.desc(), agents.c.id).limit(_LIMIT))
+
+
+def _tickets_of_away() -> Statement:
+    """The tickets of those who are away for too long, in triage order after a position."""
+    theirs = (
+        select(tickets.c.id, tickets.c.assigned_to, *_TRIAGE[:2])
+        .where(
+            tickets.c.assigned_to == agents.c.id,
+            _WITH_STAFF,
+            tuple_(*_TRIAGE) > tuple_(_AFTER_RANK, moment("after_created_at"), uuid("after_id")),
+        )
+        .order_by(*_TRIAGE)
+        # Where each is looked for by itself, PostgreSQL can't think of reading all tickets.
+        .limit(_LIMIT)
+        .lateral("theirs")
+    )
+    rows = select(theirs).select_from(agents.join(theirs, true())).where(_away_since())
+    return compiled(rows.order_by(theirs.c.triage_rank, theirs.c.created_at, theirs.c.id).limit(_LIMIT))
+
+
+def _longest_away() -> Statement:
+    """Since when they have been away who are away for too long and have tickets."""
+    theirs = (tickets.c.assigned_to == agents.c.id) & _WITH_STAFF
+    held: Select[Any] = select(literal_column("1")).select_from(tickets).where(theirs)
+    return compiled(select(func.min(agents.c.availability_since)).where(_away_since(), held.exists()))
+
+
+GET_AGENT = compiled(_agents(agents).where(agents.c.id == uuid("agent_id")))
+LIST_AGENTS = compiled(
+    _agents(agents)
+    .where(
+        agents.c.id > uuid("after_id"),
+        param("with_inactive", Boolean) | agents.c.active,
+        _among(_available_at(moment("now")), "availabilities", Text),
+    )
+    .order_by(agents.c.id)
+    .limit(_LIMIT)
+)
+SAVE_AGENT = _save_agent()
+CHANGE_AVAILABILITY = _change_availability()
+LIST_WILLING_AGENTS = _list_willing_agents()
+LIST_TICKETS_OF_AWAY = _tickets_of_away()
+LONGEST_AWAY = _longest_away()

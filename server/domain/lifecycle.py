@@ -66,30 +66,41 @@ def _to_status(ticket: Ticket, wanted: Status, notes: str | None, reason: Reason
     return Change(wanted, ticket.assigned_to, resolved_at, ticket.resolution_notes, events)
 
 
-def assign(ticket: Ticket, assignee: UUID, caller: Caller) -> Change | None:
+def require_assignable(ticket: Ticket) -> None:
+    """Only what is still to be done is given to somebody.
+
+    Raises:
+        TicketNotAssignable: the ticket is resolved or closed.
+    """
+    if ticket.status not in ASSIGNABLE:
+        raise TicketNotAssignable(ticket_id=ticket.id, status=ticket.status)
+
+
+def assign(ticket: Ticket, assignee: UUID, reason: Reason) -> Change | None:
     """The change that gives the ticket to `assignee`, or None where it is theirs already.
 
     Raises:
         TicketNotAssignable: the ticket is resolved or closed.
     """
-    current = Status(ticket.status)
-    if current not in ASSIGNABLE:
-        raise TicketNotAssignable(ticket_id=ticket.id, status=current)
+    require_assignable(ticket)
     if ticket.assigned_to == assignee:
         return None
-    events = [_assigned(ticket, assignee, caller)]
+    current = Status(ticket.status)
+    events = [_assigned(ticket, assignee, reason)]
     if current is Status.OPEN:
         events += status_events(current, Status.IN_PROGRESS, Reason.ASSIGNMENT)
     return Change(Status.IN_PROGRESS, assignee, ticket.resolved_at, ticket.resolution_notes, tuple(events))
 
 
-def _assigned(ticket: Ticket, assignee: UUID, caller: Caller) -> EventDraft:
+def _assigned(ticket: Ticket, assignee: UUID, reason: Reason) -> EventDraft:
     return EventDraft(
-        EventType.TICKET_ASSIGNED,
-        assigned_to=assignee,
-        previous_assignee=ticket.assigned_to,
-        reason=Reason.SELF_ASSIGNED if caller.id == assignee else Reason.BY_SUPERVISOR,
+        EventType.TICKET_ASSIGNED, assigned_to=assignee, previous_assignee=ticket.assigned_to, reason=reason
     )
+
+
+def assigned_by(caller: Caller, assignee: UUID) -> Reason:
+    """Why a ticket is given to somebody whom the caller names."""
+    return Reason.SELF_ASSIGNED if caller.id == assignee else Reason.BY_SUPERVISOR
 
 
 def comment(ticket: Ticket, caller: Caller, *, is_internal: bool, reopens: bool, now: datetime) -> Change | None:
@@ -122,8 +133,11 @@ def close_quiet(ticket: Ticket, quiet_since: datetime, after: timedelta, now: da
 
 
 def attends(ticket: Ticket, caller: Caller, change: Change | None) -> bool:
-    """Whether an act starts the ticket's waiting for staff anew: anything by staff, a new assignee, a reopening."""
+    """Whether an act starts the ticket's waiting for staff anew, or ends it.
+
+    Anything by staff does, a new assignee, a reopening, and the owner's closing.
+    """
     if change is None or caller.is_staff:
         return caller.is_staff
-    reopened = ticket.status == Status.RESOLVED and change.status is Status.IN_PROGRESS
-    return reopened or change.assigned_to != ticket.assigned_to
+    waited, waits = ticket.status in ASSIGNABLE, change.status in ASSIGNABLE
+    return waited is not waits or change.assigned_to != ticket.assigned_to

@@ -85,6 +85,16 @@ def require_assignment(caller: Caller, assignee: UUID) -> None:
         raise ActionNotAllowed("an agent may only assign tickets to themselves", caller.role)
 
 
+def require_availability_choice(caller: Caller, agent_id: UUID) -> None:
+    """Supervisors speak for anyone; agents for themselves.
+
+    Raises:
+        ActionNotAllowed: an agent named somebody else.
+    """
+    if caller.role is not Role.SUPPORT_SUPERVISOR and agent_id != caller.id:
+        raise ActionNotAllowed("an agent may only set their own availability", caller.role)
+
+
 def require_internal_note(caller: Caller, *, is_internal: bool) -> None:
     """Only staff write internal notes; a user's is refused, never made public instead.
 

@@ -1,4 +1,4 @@
-"""Pages of tickets, comments and history: filters in, one page and the token of the next one out."""
+"""Pages of tickets, comments, history and the roster: filters in, one page and the token of the next one out."""
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -11,14 +11,15 @@ from server.domain import permissions
 from server.domain.callers import Caller
 from server.domain.events import HistoryEntry
 from server.domain.paging import FIRST, LAST, Position
+from server.domain.roster import Agent, Availability
 from server.domain.tickets import TRIAGE_RANK, Comment, Priority, Status, Ticket
 from server.domain.validation import Fields
 from server.usecases.collaborators import Collaborators
 
 R = TypeVar("R")
 
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
-_LATEST = datetime.max.replace(tzinfo=UTC)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 class Page(NamedTuple, Generic[R]):
@@ -102,6 +103,37 @@ async def list_my_tickets(
     values = {"user_id": caller.id, "statuses": sorted(fields.choices("status", status, Status))}
     wanted = _List(statements.LIST_MY_TICKETS, values, _scope("ListMyTickets", caller, values), LAST)
     return await _page(on, fields, wanted, page, Ticket._make, _time_position)
+
+
+async def list_unattended_tickets(
+    on: Collaborators, caller: Caller, priority: Collection[str | None], assigned_to: str | None, page: PageRequest
+) -> Page[Ticket]:
+    """The tickets that are flagged as unattended, in triage order.
+
+    Raises:
+        InvalidFields: a filter, the page size or the page token is bad.
+    """
+    fields = Fields()
+    values = _filter_values(fields, TicketFilters(priority=priority, assigned_to=assigned_to))
+    statement = statements.LIST_FLAGGED_TICKETS if assigned_to is None else statements.LIST_FLAGGED_TICKETS_OF_ASSIGNEE
+    wanted = _List(statement, values, _scope("ListUnattendedTickets", caller, values), FIRST)
+    return await _page(on, fields, wanted, page, Ticket._make, _triage_position)
+
+
+async def list_agents(
+    on: Collaborators, caller: Caller, availability: Collection[str | None], page: PageRequest, *, with_inactive: bool
+) -> Page[Agent]:
+    """The roster by id: those who are so now, and not those who don't work here any more unless that is wanted.
+
+    Raises:
+        InvalidFields: a filter, the page size or the page token is bad.
+    """
+    fields = Fields()
+    words = sorted(fields.choices("availability", availability, Availability))
+    filters: dict[str, object] = {"availabilities": words, "with_inactive": with_inactive}
+    now = on.clock()
+    wanted = _List(statements.LIST_AGENTS, filters | {"now": now}, _scope("ListAgents", caller, filters), FIRST)
+    return await _page(on, fields, wanted, page, lambda row: Agent._make(row).at(now), _agent_position)
 
 
 async def list_comments(on: Collaborators, caller: Caller, ticket_id: str, page: PageRequest) -> Page[Comment]:
@@ -197,8 +229,8 @@ def _filter_values(fields: Fields, filters: TicketFilters) -> dict[str, object]:
         "user_id": _optional_uuid(fields, "user_id", filters.user_id),
         "assigned_to": _optional_uuid(fields, "assigned_to", filters.assigned_to),
         "unassigned": filters.unassigned,
-        "created_after": _time(fields, "created_after", filters.created_after) or _EARLIEST,
-        "created_before": _time(fields, "created_before", filters.created_before) or _LATEST,
+        "created_after": _time(fields, "created_after", filters.created_after) or EARLIEST,
+        "created_before": _time(fields, "created_before", filters.created_before) or LATEST,
     }
 
 
@@ -225,6 +257,10 @@ def _triage_position(ticket: Ticket) -> Position:
 
 def _time_position(row: Ticket | Comment) -> Position:
     return Position(row.created_at, row.id)
+
+
+def _agent_position(agent: Agent) -> Position:
+    return Position(agent.created_at, agent.id)
 
 
 def _history_position(entry: HistoryEntry) -> Position:

@@ -1,6 +1,10 @@
 """What sweeps have in common: they work in batches, for as long as there is time left."""
 
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+P = TypeVar("P")
 
 TimeLeft = Callable[[], float]
 """Seconds that are left of the round: at 0 or less no further piece is begun."""
@@ -17,3 +21,32 @@ async def in_batches(batch: Callable[[], Awaitable[int]], size: int, time_left: 
         total += done
         if done < size or time_left() <= 0:
             return total
+
+
+async def one_by_one(
+    pieces: Callable[[P | None], Awaitable[Sequence[P]]],
+    do: Callable[[P], Awaitable[bool]],
+    size: int,
+    time_left: TimeLeft,
+    rank: Callable[[P], int] = lambda _: 0,
+) -> int:
+    """Do each piece for itself; returns how many were done, and not by somebody else.
+
+    `pieces` lists up to `size` of those that come after one, or after none. What could not be done is passed over
+    until the next round, so that it keeps nothing else waiting. Within a batch, lower ranks go first.
+    """
+    done, last = 0, None
+    while True:
+        batch = await pieces(last)
+        for piece in _apart(batch, rank):
+            if time_left() <= 0:
+                return done
+            done += await do(piece)
+        if len(batch) < size:
+            return done
+        last = batch[-1]
+
+
+def _apart(batch: Sequence[P], rank: Callable[[P], int]) -> Sequence[P]:
+    """Those of one rank in any order: else sweepers with the same batch would meet, and wait, at each piece."""
+    return sorted(batch, key=lambda piece: (rank(piece), random.random()))  # noqa: S311

@@ -152,6 +152,7 @@ async def assign_ticket(
         ActionNotAllowed: an agent named somebody else.
         VersionMismatch: the ticket is at another version than expected.
         TicketNotAssignable: the ticket is resolved or closed.
+        AgentAtCapacity, AgentNotActive: the new assignee is on the roster, which says so.
     """
     fields = Fields()
     wanted_id = fields.uuid("ticket_id", ticket_id)
@@ -162,7 +163,7 @@ async def assign_ticket(
     def decide(ticket: Ticket, _now: datetime) -> Change | None:
         permissions.require_assignment(caller, assignee)
         lifecycle.expect_version(ticket, version)
-        return lifecycle.assign(ticket, assignee, caller)
+        return lifecycle.assign(ticket, assignee, lifecycle.assigned_by(caller, assignee))
 
     return await _change(on, caller, wanted_id, decide)
 
@@ -174,9 +175,18 @@ async def _change(
         ticket = await read_ticket(on, caller, ticket_id)
         now = on.clock()
         change = decide(ticket, now)
-        if change is None:
-            return ticket
-        values = ticket_values(ticket, caller, change, now) | event_values(on, caller, change.events, now)
-        return await on.db.fetch_one(statements.CHANGE_TICKET, values, Ticket._make)
+        return ticket if change is None else await write_change(on, caller, ticket, change, now)
 
     return await settle(attempt)
+
+
+async def write_change(
+    on: Collaborators, caller: Caller, ticket: Ticket, change: Change, now: datetime
+) -> Ticket | None:
+    """The ticket as changed, or None where others have changed it since it was read.
+
+    Raises:
+        AgentAtCapacity, AgentNotActive: the change gives it to somebody of whom the roster says so.
+    """
+    values = ticket_values(ticket, caller, change, now) | event_values(on, caller, change.events, now)
+    return await on.db.fetch_one(statements.CHANGE_TICKET, values, Ticket._make)

@@ -22,14 +22,20 @@ PAGE = 21
 FILL = """
     INSERT INTO admin_service.support_tickets (
         id, user_id, subject, description, status, priority, assigned_to, created_at, updated_at, version,
-        event_count, history_count, unattended_since
+        event_count, history_count, unattended_since, flagged_at
     )
     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(mod(n, 601)), 32, '0')::uuid, 'Cold soup', repeat('cold ', 40),
         (array['open', 'in_progress', 'resolved', 'closed'])[1 + mod(n, 4)],
         (array['low', 'medium', 'high', 'urgent'])[1 + mod(n / 7, 4)],
         CASE WHEN mod(n, 3) > 0 THEN lpad(to_hex(mod(n, 5)), 32, '0')::uuid END,
-        %(start)s + n * interval '1 minute', %(start)s, 1, 1, 1, %(start)s
+        %(start)s + n * interval '1 minute', %(start)s, 1, 1, 1, %(start)s + n * interval '1 minute',
+        CASE WHEN mod(n, 4) < 2 AND mod(n / 4, 5) = 0 THEN %(start)s END
     FROM generate_series(1, %(count)s) n;
+
+    INSERT INTO admin_service.agents
+    SELECT lpad(to_hex(n), 32, '0')::uuid, 'Ada', 'support_agent', 1, 20, true,
+        (array['available', 'away', 'busy'])[1 + mod(n, 3)], null, %(start)s, %(start)s, %(start)s
+    FROM generate_series(1, 60) n;
 
     INSERT INTO admin_service.ticket_comments
     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(1 + mod(n, 3) * mod(n, 600)), 32, '0')::uuid, gen_random_uuid(),
@@ -67,6 +73,7 @@ EVERYTHING: dict[str, object] = {
 }
 AGENT, USER, TICKET = {"assigned_to": UUID(int=2)}, {"user_id": UUID(int=5)}, {"ticket_id": UUID(int=1)}
 QUEUE = {"shards": list(range(SHARDS)), "except": [UUID(int=n) for n in range(10)], "most": PAGE}
+URGENT_LEFT_ALONE = {"rank": 0, "last_due": END, "after_since": FIRST.created_at, "after_id": FIRST.id}
 TICKET_OF_FEW = {"ticket_id": UUID(int=2)}
 AN_HOUR = {"since": START, "until": START + timedelta(hours=1)}
 # Statement, its values beside EVERYTHING, where it starts, the index that answers it, and how many ranges it merges.
@@ -76,6 +83,8 @@ LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, int]] = {
     "LIST_TICKETS_OF_ASSIGNEE": (AGENT, FIRST_VALUES, "support_tickets_by_assignee", 8),
     "LIST_MY_TICKETS": (USER, LAST_VALUES, "support_tickets_by_user", 4),
     "LIST_TICKETS_OF_USER": (USER, FIRST_VALUES, "support_tickets_by_user", 4),
+    "LIST_FLAGGED_TICKETS": ({}, FIRST_VALUES, "support_tickets_flagged", 2),
+    "LIST_UNATTENDED": (URGENT_LEFT_ALONE, {}, "support_tickets_unattended", 1),
     "LIST_COMMENTS": (TICKET, LAST_VALUES, "ticket_comments_by_ticket", 1),
     "LIST_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
     "LIST_PUBLIC_HISTORY": (TICKET, FIRST_VALUES, "ticket_events_ticket_id_position_key", 1),
@@ -162,6 +171,28 @@ def test_the_queue_is_read_through_its_index_and_what_is_marked_meanwhile_by_its
     assert used == {"ticket_events_unpublished", "ticket_events_pkey"}, json.dumps(plan, indent=1)
     assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan)}
     assert rows_read(plan) <= 2 * (30 + len(marked))
+
+
+COUNTS: dict[str, dict[str, Any]] = {
+    "GET_AGENT": {"agent_id": UUID(int=2)},
+    "LIST_AGENTS": {"with_inactive": False, "availabilities": ["available", "away", "busy"]} | FIRST_VALUES,
+    "LIST_WILLING_AGENTS": {},
+    "LIST_TICKETS_OF_AWAY": {"away_since": END} | FIRST_VALUES,
+    "LONGEST_AWAY": {"away_since": END},
+    "LIST_FLAGGED_TICKETS_OF_ASSIGNEE": AGENT | FIRST_VALUES,
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_tickets_of_the_roster_are_found_without_reading_all_tickets(
+    connection: psycopg.Connection, name: str
+) -> None:
+    plan = plan_of(connection, getattr(statements, name), EVERYTHING | {"now": END} | COUNTS[name])
+    scans = {node["Node Type"] for node in nodes(plan) if node.get("Relation Name") == "support_tickets"}
+    assert "Seq Scan" not in scans, json.dumps(plan, indent=1)
+    used = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+    # The flagged ones are few as well, of whomever they are.
+    assert used - {"agents_pkey", "support_tickets_flagged"} == {"support_tickets_by_assignee"}
 
 
 def blocks_read(plan: Node) -> int:

@@ -14,6 +14,7 @@ from server.domain.callers import Caller
 from server.domain.tickets import Ticket
 from server.usecases.lists import TicketFilters
 from tests.integration.privacy_acts import erase, export_of
+from tests.integration.staffing import hire, on_the_roster, reassign, set_off, unattended
 from tests.integration.vocabulary import (
     Desk,
     all_tickets,
@@ -45,6 +46,7 @@ OF_THE_SWEEPER = {
     "FORGET_EXPIRED_KEYS", "OLDEST_EXPIRED_KEY",
     "LIST_QUIET_TICKETS", "CLOSE_QUIET_TICKET", "QUIET_LONGEST",
     "LIST_UNFINISHED_ERASURES", "OLDEST_UNFINISHED_ERASURE", "FORGET_ERASED_USERS", "OLDEST_TOLD_ERASURE",
+    "LIST_UNATTENDED", "FLAG_TICKET", "LIST_TICKETS_OF_AWAY", "LONGEST_AWAY",
 }  # fmt: skip
 PREPARED = Statement("SELECT statement FROM pg_prepared_statements", ())
 PLANNED_ANEW = Statement("SELECT statement FROM pg_prepared_statements WHERE custom_plans > 0", ())
@@ -80,6 +82,17 @@ async def every_act(desk: Desk) -> None:
     await first_page(history_of(desk, ticket, owner_of(ticket)))
     await whole(export_of(desk, caller))
     await erase(desk, caller)
+    await every_act_of_the_roster(desk)
+
+
+async def every_act_of_the_roster(desk: Desk) -> None:
+    """Likewise."""
+    agent = await hire(desk)
+    await set_off(desk, agent, "busy")
+    await first_page(on_the_roster(desk))
+    await reassign(desk, await open_ticket(desk))
+    await reassign(desk, of=agent, flagged=True)
+    await first_page(unattended(desk))
 
 
 EVERY_KIND_OF_FILTER = {
@@ -166,6 +179,8 @@ async def test_a_page_costs_one_statement_and_one_more_where_a_ticket_must_be_se
     assert await cost(desk, first_page(my_tickets(desk, owner))) == ["LIST_MY_TICKETS"]
     assert await cost(desk, first_page(assigned_tickets(desk, READER))) == ["LIST_TICKETS_OF_ASSIGNEE"]
     assert await cost(desk, first_page(comments_on(desk, ticket))) == ["GET_TICKET", "LIST_COMMENTS"]
+    assert await cost(desk, first_page(unattended(desk))) == ["LIST_FLAGGED_TICKETS"]
+    assert await cost(desk, first_page(on_the_roster(desk))) == ["LIST_AGENTS"]
     assert await cost(desk, first_page(history_of(desk, ticket))) == ["GET_TICKET", "LIST_HISTORY"]
     public = first_page(history_of(desk, ticket, owner))
     assert await cost(desk, public) == ["GET_TICKET", "LIST_PUBLIC_HISTORY"]

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.domain import lifecycle
-from server.domain.events import EventType
+from server.domain.events import EventType, Reason
 from server.domain.feedback import Feedback, Opinion, changeable_until, rate, rated
 from server.domain.tickets import Status, Ticket
 from server.errors import FeedbackFinal, ServiceError, TicketNotRatable
-from tests.unit.vocabulary import AGENT, NOW, SUPERVISOR, a_supervisor, a_ticket, after, an_agent, said, the_owner
+from tests.unit.vocabulary import AGENT, NOW, SUPERVISOR, a_ticket, after, an_agent, said, the_owner
 
 WEEK = timedelta(days=7)
 MOMENT = timedelta(microseconds=1)
@@ -161,7 +161,7 @@ def live(acts: Sequence[Act]) -> list[Rated]:
 
 def _change(ticket: Ticket, kind: str, now: datetime) -> lifecycle.Change | None:
     if kind in ("take", "give"):
-        return lifecycle.assign(ticket, AGENT if kind == "take" else SUPERVISOR, a_supervisor())
+        return lifecycle.assign(ticket, AGENT if kind == "take" else SUPERVISOR, Reason.BY_SUPERVISOR)
     wanted = {"resolve": Status.RESOLVED, "reopen": Status.IN_PROGRESS, "close": Status.CLOSED}[kind]
     caller = the_owner() if kind == "close" else an_agent()
     return lifecycle.change_status(ticket, wanted, None, caller, now)

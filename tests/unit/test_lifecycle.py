@@ -50,7 +50,7 @@ def move(ticket: Ticket, wanted: str, caller: Caller | None = None, notes: str |
 
 
 def take(ticket: Ticket, assignee: UUID = AGENT, caller: Caller | None = None) -> Change | None:
-    return lifecycle.assign(ticket, assignee, caller or an_agent())
+    return lifecycle.assign(ticket, assignee, lifecycle.assigned_by(caller or an_agent(), assignee))
 
 
 def say(ticket: Ticket, caller: Caller, *, internal: bool = False, reopens: bool = True) -> Change | None:
@@ -313,7 +313,7 @@ def act(ticket: Ticket, action: Action, minutes: int) -> Step | None:
             change = lifecycle.change_status(ticket, Status(str(what)), notes, caller, now)
         elif kind == "assign":
             assert isinstance(what, UUID)
-            change = lifecycle.assign(ticket, what, caller)
+            change = lifecycle.assign(ticket, what, lifecycle.assigned_by(caller, what))
         else:
             change = lifecycle.comment(ticket, caller, is_internal=bool(what), reopens=True, now=now)
     except ServiceError:

@@ -75,6 +75,11 @@ DEFAULTS = {
     "email_give_up_seconds": 6 * 3600,
     "sweep_interval_seconds": 5,
     "sweep_round_seconds": 20,
+    "unattended_urgent_seconds": 15 * 60,
+    "unattended_high_seconds": 3600,
+    "unattended_medium_seconds": 4 * 3600,
+    "unattended_low_seconds": 24 * 3600,
+    "reassign_away_after_seconds": None,
     "tls_cert_file": None,
     "tls_key_file": None,
     "tls_client_ca_file": None,
@@ -157,6 +162,8 @@ NUMBERS = {
     "NOTIFY_WITHIN_SECONDS": ["0", "inf", "7d"],
     "SWEEP_INTERVAL_SECONDS": ["0", "nan", "x"],
     "SWEEP_ROUND_SECONDS": ["0", "inf", "x"],
+    "UNATTENDED_URGENT_SECONDS": ["0", "nan", "15m"],
+    "REASSIGN_AWAY_AFTER_SECONDS": ["0", "nan", "x"],
 }
 WORDS = {
     "LOG_LEVEL": ["INFO", "loud"],

@@ -69,7 +69,7 @@ class TicketStory:
 
     def assign(self, by: Caller, to: Caller | None = None) -> "TicketStory":
         """The ticket is given to somebody, or taken over."""
-        return self._change(by, lifecycle.assign(self._ticket, (to or by).id, by))
+        return self._change(by, lifecycle.assign(self._ticket, (to or by).id, lifecycle.assigned_by(by, (to or by).id)))
 
     def move(self, by: Caller, status: Status) -> "TicketStory":
         """The ticket's status changes."""

@@ -35,7 +35,7 @@ class SetAgentRequest(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
-    """The UUID of the staff member, the `sub` of their tokens."""
+    """The UUID of the staff member, the `sub` of their tokens; not the nil UUID."""
     display_name: _builtins.str
     """What they are called, 1 to 200 characters (code points) after trimming."""
     role: _actor_pb2.Actor.Role.ValueType
@@ -217,7 +217,7 @@ class ReassignTicketsRequest(_message.Message):
     """
     @_builtins.property
     def ticket_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The UUIDs of the tickets, 1 to 100; none where `from_agent` is given."""
+        """The UUIDs of the tickets, 1 to 100, each once; none where `from_agent` is given."""
 
     def __init__(
         self,
@@ -286,7 +286,9 @@ class ReassignedTicket(_message.Message):
     assigned_to: _builtins.str
     """The UUID of the staff member whom it belongs to now; absent when it could not be moved."""
     reassigned: _builtins.bool
-    """Whether that changed anything; false too for a ticket that was theirs already, or that `only_flagged` leaves out."""
+    """Whether that changed anything; false too for a ticket that was theirs already, that `only_flagged` leaves out, or that
+    is no longer that of `from_agent`.
+    """
     reason: _error_reason_pb2.ErrorReason.ValueType
     """Why it could not be moved; absent where it could."""
     message: _builtins.str

@@ -38,7 +38,8 @@ class AgentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     SetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.SetAgentRequest, _agent_pb2.Agent]
     """Puts a staff member onto the roster, or replaces what it says about them, all but their availability. For supervisors.
-    A capacity below the number of their tickets takes none away; it keeps more from being assigned.
+    A capacity below the number of their tickets takes none away; it keeps more from being assigned. Somebody new is
+    `available`. The same entry again changes nothing.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad fields.
     """
@@ -59,17 +60,18 @@ class AgentServiceStub:
     already changes nothing, not even since when.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
-    fields, for `away_until` with another availability than `away`, and for one that has passed; `PERMISSION_DENIED`
-    (`ACTION_NOT_ALLOWED`) for an agent naming somebody else; `NOT_FOUND` (`AGENT_NOT_FOUND`) for somebody who is not on the
-    roster.
+    fields, for `away_until` with another availability than `away`, and for one that has passed; `NOT_FOUND`
+    (`AGENT_NOT_FOUND`) for somebody who is not on the roster; `PERMISSION_DENIED` (`ACTION_NOT_ALLOWED`) for an agent naming
+    somebody else.
     """
     ReassignTickets: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ReassignTicketsRequest, _agent_service_pb2.ReassignTicketsResponse]
     """Gives tickets to somebody else, each for itself: the ones named, or the open and in-progress ones of one staff member,
     at most 200 of them, the most urgent and oldest first. For supervisors. Without `assigned_to` each goes to the available
-    staff member with the most spare capacity; nobody is given more than their capacity.
+    staff member with the most spare capacity, among equals to the first by id, and never to whose it is; nobody is given
+    more than their capacity. Where the call fails amid them, those that were moved stay moved: call again.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad fields,
-    and unless either `ticket_ids` or `from_agent` is given. What one ticket fails with stands in its result: `NOT_FOUND`
+    for a ticket that is named twice, and unless either `ticket_ids` or `from_agent` is given. What one ticket fails with stands in its result: `NOT_FOUND`
     (`TICKET_NOT_FOUND`), `FAILED_PRECONDITION` (`TICKET_NOT_ASSIGNABLE`, `AGENT_AT_CAPACITY`, `AGENT_NOT_ACTIVE` or
     `NO_AGENT_AVAILABLE`), or `ABORTED` (`CONTENTION`).
     """
@@ -83,7 +85,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.SetAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Puts a staff member onto the roster, or replaces what it says about them, all but their availability. For supervisors.
-    A capacity below the number of their tickets takes none away; it keeps more from being assigned.
+    A capacity below the number of their tickets takes none away; it keeps more from being assigned. Somebody new is
+    `available`. The same entry again changes nothing.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad fields.
     """
@@ -104,17 +107,18 @@ class AgentServiceAsyncStub(AgentServiceStub):
     already changes nothing, not even since when.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
-    fields, for `away_until` with another availability than `away`, and for one that has passed; `PERMISSION_DENIED`
-    (`ACTION_NOT_ALLOWED`) for an agent naming somebody else; `NOT_FOUND` (`AGENT_NOT_FOUND`) for somebody who is not on the
-    roster.
+    fields, for `away_until` with another availability than `away`, and for one that has passed; `NOT_FOUND`
+    (`AGENT_NOT_FOUND`) for somebody who is not on the roster; `PERMISSION_DENIED` (`ACTION_NOT_ALLOWED`) for an agent naming
+    somebody else.
     """
     ReassignTickets: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ReassignTicketsRequest, _agent_service_pb2.ReassignTicketsResponse]  # type: ignore[assignment]
     """Gives tickets to somebody else, each for itself: the ones named, or the open and in-progress ones of one staff member,
     at most 200 of them, the most urgent and oldest first. For supervisors. Without `assigned_to` each goes to the available
-    staff member with the most spare capacity; nobody is given more than their capacity.
+    staff member with the most spare capacity, among equals to the first by id, and never to whose it is; nobody is given
+    more than their capacity. Where the call fails amid them, those that were moved stay moved: call again.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad fields,
-    and unless either `ticket_ids` or `from_agent` is given. What one ticket fails with stands in its result: `NOT_FOUND`
+    for a ticket that is named twice, and unless either `ticket_ids` or `from_agent` is given. What one ticket fails with stands in its result: `NOT_FOUND`
     (`TICKET_NOT_FOUND`), `FAILED_PRECONDITION` (`TICKET_NOT_ASSIGNABLE`, `AGENT_AT_CAPACITY`, `AGENT_NOT_ACTIVE` or
     `NO_AGENT_AVAILABLE`), or `ABORTED` (`CONTENTION`).
     """
@@ -131,7 +135,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Agent, _abc.Awaitable[_agent_pb2.Agent]]:
         """Puts a staff member onto the roster, or replaces what it says about them, all but their availability. For supervisors.
-        A capacity below the number of their tickets takes none away; it keeps more from being assigned.
+        A capacity below the number of their tickets takes none away; it keeps more from being assigned. Somebody new is
+        `available`. The same entry again changes nothing.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad fields.
         """
@@ -170,9 +175,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         already changes nothing, not even since when.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad
-        fields, for `away_until` with another availability than `away`, and for one that has passed; `PERMISSION_DENIED`
-        (`ACTION_NOT_ALLOWED`) for an agent naming somebody else; `NOT_FOUND` (`AGENT_NOT_FOUND`) for somebody who is not on the
-        roster.
+        fields, for `away_until` with another availability than `away`, and for one that has passed; `NOT_FOUND`
+        (`AGENT_NOT_FOUND`) for somebody who is not on the roster; `PERMISSION_DENIED` (`ACTION_NOT_ALLOWED`) for an agent naming
+        somebody else.
         """
 
     @_abc_1.abstractmethod
@@ -183,10 +188,11 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.ReassignTicketsResponse, _abc.Awaitable[_agent_service_pb2.ReassignTicketsResponse]]:
         """Gives tickets to somebody else, each for itself: the ones named, or the open and in-progress ones of one staff member,
         at most 200 of them, the most urgent and oldest first. For supervisors. Without `assigned_to` each goes to the available
-        staff member with the most spare capacity; nobody is given more than their capacity.
+        staff member with the most spare capacity, among equals to the first by id, and never to whose it is; nobody is given
+        more than their capacity. Where the call fails amid them, those that were moved stay moved: call again.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for bad fields,
-        and unless either `ticket_ids` or `from_agent` is given. What one ticket fails with stands in its result: `NOT_FOUND`
+        for a ticket that is named twice, and unless either `ticket_ids` or `from_agent` is given. What one ticket fails with stands in its result: `NOT_FOUND`
         (`TICKET_NOT_FOUND`), `FAILED_PRECONDITION` (`TICKET_NOT_ASSIGNABLE`, `AGENT_AT_CAPACITY`, `AGENT_NOT_ACTIVE` or
         `NO_AGENT_AVAILABLE`), or `ABORTED` (`CONTENTION`).
         """

@@ -123,7 +123,7 @@ class TicketEvent(_message.Message):
         self_assigned: TicketEvent._Reason.ValueType  # 6
         """A staff member took the ticket over."""
         by_supervisor: TicketEvent._Reason.ValueType  # 7
-        """A supervisor gave the ticket to somebody else."""
+        """A supervisor gave the ticket to somebody else, or moved it by `AgentService.ReassignTickets`."""
         unattended: TicketEvent._Reason.ValueType  # 8
         """The service flagged the ticket because nobody attended to it."""
         assignee_away: TicketEvent._Reason.ValueType  # 9
@@ -147,7 +147,7 @@ class TicketEvent(_message.Message):
     self_assigned: TicketEvent.Reason.ValueType  # 6
     """A staff member took the ticket over."""
     by_supervisor: TicketEvent.Reason.ValueType  # 7
-    """A supervisor gave the ticket to somebody else."""
+    """A supervisor gave the ticket to somebody else, or moved it by `AgentService.ReassignTickets`."""
     unattended: TicketEvent.Reason.ValueType  # 8
     """The service flagged the ticket because nobody attended to it."""
     assignee_away: TicketEvent.Reason.ValueType  # 9

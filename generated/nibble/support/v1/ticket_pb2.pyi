@@ -159,7 +159,8 @@ class Ticket(_message.Message):
     @_builtins.property
     def flagged_at(self) -> _timestamp_pb2.Timestamp:
         """When the ticket was flagged as unattended: for too long nobody of the staff had done anything with it. Absent when it
-        is not; what staff do next takes the flag away. Neither changes `version` and `updated_at`.
+        is not; what staff do next takes the flag away, and so do a new assignee and the owner's closing. Neither changes
+        `version` and `updated_at`.
         """
 
     @_builtins.property
