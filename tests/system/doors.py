@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from nibble.analytics.v1 import analytics_service_pb2
 from nibble.notification.v1 import notification_service_pb2
-from nibble.support.v1 import comment_service_pb2, privacy_service_pb2, ticket_service_pb2
+from nibble.support.v1 import agent_service_pb2, comment_service_pb2, privacy_service_pb2, ticket_service_pb2
 
 Json: TypeAlias = Any
 """A value of proto JSON."""
@@ -44,6 +44,7 @@ _SERVICES = {
     "TicketService": ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"],
     "CommentService": comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"],
     "PrivacyService": privacy_service_pb2.DESCRIPTOR.services_by_name["PrivacyService"],
+    "AgentService": agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"],
     "AnalyticsService": analytics_service_pb2.DESCRIPTOR.services_by_name["AnalyticsService"],
     "NotificationService": notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"],
 }
@@ -70,6 +71,12 @@ CALLS = {
     "GetTicketFeedback": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/feedback"),
     "AddComment": Binding("CommentService", "POST", "/api/v1/tickets/{ticket_id}/comments"),
     "ListComments": Binding("CommentService", "GET", "/api/v1/tickets/{ticket_id}/comments"),
+    "ListUnattendedTickets": Binding("TicketService", "GET", "/api/v1/tickets/unattended"),
+    "SetAgent": Binding("AgentService", "PUT", "/api/v1/agents/{agent_id}"),
+    "GetAgent": Binding("AgentService", "GET", "/api/v1/agents/{agent_id}"),
+    "ListAgents": Binding("AgentService", "GET", "/api/v1/agents"),
+    "SetAgentAvailability": Binding("AgentService", "PUT", "/api/v1/agents/{agent_id}/availability"),
+    "ReassignTickets": Binding("AgentService", "POST", "/api/v1/tickets/reassign"),
 }
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -114,6 +114,7 @@ class Cast:
         if case.headers.get("Authorization") in self._callers:
             owner = self._owners.get(case.path_parameters.get("ticket_id", ""), "")
             case.headers["Authorization"] = self._authorizations.get(owner, case.headers["Authorization"])
+            self._set_agent(case)
             self._set_page(case)
             self._set_person(case)
 
@@ -123,6 +124,11 @@ class Cast:
             # The same generated id is always the same ticket, so that a failing case fails again.
             number = UUID(ticket_id).int // ONE_STRANGER_IN
             case.path_parameters["ticket_id"] = self._ticket_ids[number % len(self._ticket_ids)]
+
+    def _set_agent(self, case: Case) -> None:
+        # Staff are on the roster, and an agent may only speak for themselves.
+        if is_replaceable(case.path_parameters.get("agent_id")):
+            case.path_parameters["agent_id"] = self._callers[case.headers["Authorization"]]
 
     def _set_page(self, case: Case) -> None:
         if isinstance(case.body, dict) and is_positive(case):
@@ -184,7 +190,7 @@ def is_replaceable(value: Json) -> bool:
 def is_a_fault(failure: Failure, case: Case, response: Response) -> bool:
     """Whether a failed check says something against the service; not where it is about what no document can say."""
     if isinstance(failure, RejectedPositiveData):
-        excuses = (_excludes_itself(case), _is_no_time_range(case), _has_a_fraction(case))
+        excuses = (_excludes_itself(case), _is_no_time_range(case), _has_a_fraction(case), _is_back_already(case))
         return not (_is_refused_for_the_state(response) or any(excuses))
     if isinstance(failure, AcceptedNegativeData):
         return not _is_fine_when_trimmed(case)
@@ -210,6 +216,15 @@ def _is_no_time_range(case: Case) -> bool:
         return False
     a_day = timedelta(days=1)  # what cutting off fractions and zones may hide
     return not a_day < length < LONGEST_RANGES[case.query.get("interval", "day")] - a_day
+
+
+def _is_back_already(case: Case) -> bool:
+    # Nor of a time that it must be one to come.
+    until = case.body.get("away_until") if isinstance(case.body, dict) else None
+    try:
+        return datetime.fromisoformat(str(until)[:19]).replace(tzinfo=UTC) < datetime.now(UTC) + timedelta(days=1)
+    except ValueError:
+        return False
 
 
 def _has_a_fraction(case: Case) -> bool:

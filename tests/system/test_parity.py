@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from devstack.identity import AUDIENCE, ISSUER
 from tests.system.doors import CALLS, EVERY_CALL, Answer, Caller, Door, Json
+from tests.system.staffing import empty_roster, hire
 from tests.system.stage import Stage
 from tests.system.vocabulary import (
     as_agent,
@@ -60,7 +61,8 @@ def play(story: Story) -> None:
     story.tell("UpdateTicketStatus", agent, ticket_id=ticket, status="resolved", resolution_notes="Refunded.")
     story.tell("AddComment", owner, ticket_id=ticket, comment="Not yet!", is_internal=False)
     read_all(story, ticket, owner, agent, app)
-    story.tell("UpdateTicketStatus", owner, ticket_id=ticket, status="closed", expected_version=4)
+    work_as_a_team(story, ticket, agent, boss)
+    story.tell("UpdateTicketStatus", owner, ticket_id=ticket, status="closed", expected_version=5)
     story.tell("RateTicket", owner, ticket_id=ticket, rating=3, remark=" In the end. ")
     story.tell("RateTicket", owner, ticket_id=ticket, rating=4)
     for reader in (owner, agent):
@@ -82,6 +84,22 @@ def read_all(story: Story, ticket: str, owner: Caller, agent: Caller, app: Calle
     story.tell("ListMyTickets", owner, page_size=2, page_token=page["next_page_token"])
 
 
+def work_as_a_team(story: Story, ticket: str, agent: Caller, boss: Caller) -> None:
+    """The roster, on which nobody is before, and the tickets' change of hands."""
+    for caller in (agent, boss):
+        story.tell("SetAgent", boss, agent_id=caller.id, display_name=" Ada ", role=caller.role, tier=2, capacity=1)
+    story.tell("SetAgent", boss, agent_id=boss.id, display_name="Bo", active=False)
+    story.tell("SetAgentAvailability", boss, agent_id=boss.id, availability="busy")
+    story.tell("SetAgentAvailability", agent, agent_id=agent.id, availability="away", away_until="2999-01-01T00:00:00Z")
+    story.tell("GetAgent", agent, agent_id=agent.id.upper())
+    story.tell("ListAgents", agent)
+    story.tell("ListAgents", agent, with_inactive=True, availability=["busy", "available"])
+    story.tell("ReassignTickets", boss, ticket_ids=[ticket], assigned_to=boss.id)
+    story.tell("ReassignTickets", boss, from_agent=agent.id)
+    story.tell("ReassignTickets", boss, from_agent=agent.id, assigned_to=new_id())
+    story.tell("ListUnattendedTickets", boss, assigned_to=agent.id, priority=["urgent"])
+
+
 def masked(told: list[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
     """The same with every UUID and time as the number of its first appearance, and no page token."""
     seen: dict[str, str] = {}
@@ -101,6 +119,7 @@ def masked(told: list[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
 def test_a_ticket_lives_the_same_life_at_every_door(stage: Stage) -> None:
     stories = [Story(door) for door in stage.doors]
     for story in stories:
+        empty_roster(stage)
         play(story)
 
     assert {call for call, _ in stories[0].told} == CALLS.keys()
@@ -155,8 +174,11 @@ def exhibits(stage: Stage) -> Exhibits:
     assign(stage.rest, agent, taken)
     move(stage.rest, agent, answered, "resolved")
     move(stage.rest, agent, done, "closed")
+    supervisor = as_supervisor()
+    for one in (agent, supervisor):
+        hire(stage.rest, one)
     return Exhibits(
-        *(owner, as_customer(), agent, as_supervisor(), as_service()),
+        *(owner, as_customer(), agent, supervisor, as_service()),
         open=opened["id"],
         in_progress=taken["id"],
         resolved=answered["id"],
@@ -187,6 +209,11 @@ def no_ticket(call: str, who: str, ticket: str, **fields: Json) -> Refusal:
     return Refusal(call, who, {"ticket_id": ticket, **fields}, NOT_FOUND, "TICKET_NOT_FOUND")
 
 
+def no_agent(call: str, who: str, agent: str, **fields: Json) -> Refusal:
+    """Refused because nobody with that id is on the roster."""
+    return Refusal(call, who, {"agent_id": agent, **fields}, NOT_FOUND, "AGENT_NOT_FOUND")
+
+
 def role(call: str, who: str, **fields: Json) -> Refusal:
     """Refused because of the role, whatever the fields."""
     return Refusal(call, who, fields, PERMISSION_DENIED, "ROLE_NOT_ALLOWED")
@@ -209,6 +236,8 @@ def version(call: str, who: str, **fields: Json) -> Refusal:
 
 TEXTS = {"subject": "s", "description": "d"}
 NO_ENUMS: Json = {"status": ["status_unspecified"], "priority": ["priority_unspecified"]}
+NOBODY = "00000000-0000-0000-0000-000000000000"
+BACK_IN_2999: Json = {"agent_id": "{agent}", "availability": "away", "away_until": "2999-01-01T00:00:00Z"}
 RESOLVE: Json = {"ticket_id": "{open}", "status": "resolved"}
 
 REFUSALS = [
@@ -291,6 +320,30 @@ REFUSALS = [
     bad("ListComments", "owner", "ticket_id page_size page_token", ticket_id="x", page_size=-1, page_token="x"),
     no_ticket("ListComments", "agent", "{missing}"),
     no_ticket("ListComments", "stranger", "{open}"),
+    role("ListUnattendedTickets", "agent"),
+    role("ListUnattendedTickets", "owner", page_size=-1),
+    bad("ListUnattendedTickets", "supervisor", "assigned_to page_size", assigned_to="x", page_size=-1),
+    role("SetAgent", "agent", agent_id="{agent}", display_name="Ada"),
+    role("SetAgent", "service", agent_id="{agent}", display_name="Ada"),
+    bad("SetAgent", "supervisor", "agent_id display_name tier capacity", agent_id="x", tier=6, capacity=-1),
+    bad("SetAgent", "supervisor", "role", agent_id="{agent}", display_name="Ada", role="customer"),
+    bad("SetAgent", "supervisor", "agent_id", agent_id=NOBODY, display_name="Ada"),
+    role("GetAgent", "owner", agent_id="{agent}"),
+    bad("GetAgent", "agent", "agent_id", agent_id="x"),
+    no_agent("GetAgent", "agent", "{missing}"),
+    role("ListAgents", "service"),
+    bad("ListAgents", "agent", "page_size page_token", page_size=-1, page_token="x"),
+    role("SetAgentAvailability", "owner", agent_id="{owner}", availability="busy"),
+    bad("SetAgentAvailability", "agent", "agent_id availability", agent_id="x"),
+    bad("SetAgentAvailability", "agent", "away_until", **BACK_IN_2999 | {"availability": "busy"}),
+    bad("SetAgentAvailability", "agent", "away_until", **BACK_IN_2999 | {"away_until": "2001-02-03T04:05:06Z"}),
+    no_agent("SetAgentAvailability", "agent", "{missing}", availability="busy"),
+    no_agent("SetAgentAvailability", "supervisor", "{missing}", availability="busy"),
+    action("SetAgentAvailability", "agent", agent_id="{supervisor}", availability="busy"),
+    role("ReassignTickets", "agent", from_agent="{agent}"),
+    bad("ReassignTickets", "supervisor", "ticket_ids"),
+    bad("ReassignTickets", "supervisor", "ticket_ids from_agent", ticket_ids=[NOBODY], from_agent="x"),
+    bad("ReassignTickets", "supervisor", "ticket_ids assigned_to", ticket_ids=[NOBODY, NOBODY], assigned_to=""),
     # An optional that is there, but empty, is not one that is absent.
     bad("CreateTicket", "owner", "subject description"),
     bad("CreateTicket", "agent", "order_id user_id", **TEXTS, order_id="", user_id=""),
@@ -346,6 +399,10 @@ NO_VALUES_OF_ENUMS = [
     bad("ListMyTickets", "owner", "status page_size", status=NO_ENUMS["status"], page_size=-1),
     bad("ListAssignedTickets", "agent", "status priority page_token", **NO_ENUMS, page_token="x"),
     bad("UpdateTicketStatus", "agent", "ticket_id status", ticket_id="1", status=99),
+    bad("ListUnattendedTickets", "supervisor", "priority page_size", priority=NO_ENUMS["priority"], page_size=-1),
+    bad("ListAgents", "agent", "availability page_size", availability=["availability_unspecified"], page_size=-1),
+    bad("SetAgent", "supervisor", "role tier", agent_id=NOBODY[:-1] + "1", display_name="Ada", role=99, tier=0),
+    bad("SetAgentAvailability", "agent", "availability agent_id", agent_id="1", availability=99),
 ]
 
 
@@ -358,7 +415,8 @@ def test_a_value_that_the_enum_does_not_have_is_named_at_every_door(
     over_rest, *over_grpc = (door.call(refusal.call, caller, **refusal.fields) for door in stage.doors)
 
     assert (over_rest.code, over_rest.reason) == (refusal.code, "MALFORMED_REQUEST")
-    assert sorted(over_rest.bad_fields) == sorted({"status", "priority"} & refusal.bad_fields)
+    enums = {"status", "priority", "availability", "role"}
+    assert sorted(over_rest.bad_fields) == sorted(enums & refusal.bad_fields)
     assert [(answer.code, answer.reason) for answer in over_grpc] == [(refusal.code, refusal.reason)] * 2
     assert all(sorted(answer.bad_fields) == sorted(refusal.bad_fields) for answer in over_grpc)
 

@@ -12,6 +12,7 @@ from protos import generate
 from protos.calls import PERMITTED
 from tests.system.doors import EVERY_CALL, Caller, is_stream
 from tests.system.explorer import Cast, Findings, explore
+from tests.system.staffing import hire
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_supervisor, comment, move, new_id, open_ticket, rate
 
@@ -42,6 +43,8 @@ def test_every_answer_to_every_request_is_as_the_document_says(stage: Stage, rol
     callers = [Caller(role, new_id()) for _ in range(CALLERS)]
     owners = callers if role == "customer" else [Caller("customer", new_id()) for _ in callers]
     tickets = [ticket for owner in owners for ticket in some_tickets(stage, owner)]
+    for caller in callers if role != "customer" else ():
+        hire(stage.rest, caller)
     document = without_streams(yaml.safe_load((generate.GENERATED / "openapi.yaml").read_text(encoding="utf-8")))
     found = explore(document, stage.stack.gateway_url, Cast(callers, stage.mint, tickets), seed=SEED, examples=EXAMPLES)
     assert [f"{it.check}: {it.operation}\n{it.message}\n{it.command}" for it in found.wrong] == []

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from nibble.notification.v1 import notification_service_pb2
-from nibble.support.v1 import comment_service_pb2, ticket_service_pb2
+from nibble.support.v1 import agent_service_pb2, comment_service_pb2, ticket_service_pb2
 
 from tests.system.doors import Answer, Caller, Door, Json
 from tests.system.inbox import arrive, unread_of
+from tests.system.staffing import empty_roster, hire
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_agent, as_customer, as_supervisor, assign, comment, new_id, open_ticket
 
@@ -119,14 +120,32 @@ INBOX_WALKS: dict[str, dict[str, Json]] = {
 }
 
 
+# What each role gets for a call of the roster about itself, and about somebody else, both of whom are on it.
+ANYBODY: dict[str, tuple[str, str]] = {
+    **dict.fromkeys([*USERS, "service"], (ROLE, ROLE)),
+    **dict.fromkeys(STAFF, (OK, OK)),
+}
+SUPERVISORS_ALONE = {**ANYBODY, "support_agent": (ROLE, ROLE)}
+ROSTER_WALKS: dict[str, tuple[dict[str, Json], dict[str, tuple[str, str]]]] = {
+    "SetAgent": ({"display_name": "Bo"}, SUPERVISORS_ALONE),
+    "GetAgent": ({}, ANYBODY),
+    "ListAgents": ({}, ANYBODY),
+    "SetAgentAvailability": ({"availability": "busy"}, {**ANYBODY, "support_agent": (OK, ACTION)}),
+    "ReassignTickets": ({}, SUPERVISORS_ALONE),
+    "ListUnattendedTickets": ({}, SUPERVISORS_ALONE),
+}
+NAMED_BY = {"ReassignTickets": "from_agent", "ListUnattendedTickets": "assigned_to"}
+
+
 def test_every_call_and_every_role_is_walked() -> None:
     declared = {
         method.name
-        for module in (ticket_service_pb2, comment_service_pb2, notification_service_pb2)
+        for module in (ticket_service_pb2, comment_service_pb2, agent_service_pb2, notification_service_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
     walked = {walk.call for walk in TICKET_CALLS.values()} | LISTS.keys() | {"CreateTicket"} | INBOX_WALKS.keys()
+    walked |= ROSTER_WALKS.keys()
     assert walked == declared
     assert all(roles.keys() == set(ROLES) for roles in (*LISTS.values(), CREATES))
 
@@ -196,6 +215,20 @@ def test_only_staff_are_told_of_internal_notes(stage: Stage, role: str) -> None:
         history = door.call("ListTicketHistory", caller, ticket_id=ticket["id"]).resource["entries"]
         seen = {entry["id"] for entry in comments} | {entry.get("comment_id") for entry in history}
         assert (note["id"] in seen) == (role in STAFF)
+
+
+@pytest.mark.parametrize(("call", "role"), list(product(ROSTER_WALKS, ROLES)))
+def test_a_role_does_with_the_roster_what_it_may(stage: Stage, call: str, role: str) -> None:
+    fields, outcomes = ROSTER_WALKS[call]
+    for door in stage.doors:
+        caller, another = Caller(role, new_id()), as_agent()
+        for staff, outcome in zip((caller, another), outcomes[role], strict=True):
+            before = hire(stage.rest, Caller("support_agent", staff.id))
+            named = {} if call == "ListAgents" else {NAMED_BY.get(call, "agent_id"): staff.id}
+            assert_outcome(door.call(call, caller, **named, **fields), outcome)
+            after = door.call("GetAgent", as_supervisor(), agent_id=staff.id).resource
+            assert (after != before) is (outcome == OK and call.startswith("Set"))
+    empty_roster(stage)
 
 
 def a_ticket_that_is(whose: str, caller: Caller, door: Door) -> str:

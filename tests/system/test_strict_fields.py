@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import string
 import time
 from collections.abc import Iterator
@@ -15,7 +16,15 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from nibble.notification.v1 import notification_pb2, notification_service_pb2
-from nibble.support.v1 import comment_service_pb2, privacy_service_pb2, ticket_pb2, ticket_service_pb2
+from nibble.support.v1 import (
+    actor_pb2,
+    agent_pb2,
+    agent_service_pb2,
+    comment_service_pb2,
+    privacy_service_pb2,
+    ticket_pb2,
+    ticket_service_pb2,
+)
 
 from devstack.ports import LOOPBACK
 from tests.system.doors import EVERY_CALL, Answer, Json, answer_in
@@ -31,6 +40,9 @@ REQUESTS: dict[str, type[Message]] = {
     "RateTicket": ticket_service_pb2.RateTicketRequest,
     "ErasePersonalData": privacy_service_pb2.ErasePersonalDataRequest,
     "ExportPersonalData": privacy_service_pb2.ExportPersonalDataRequest,
+    "SetAgent": agent_service_pb2.SetAgentRequest,
+    "SetAgentAvailability": agent_service_pb2.SetAgentAvailabilityRequest,
+    "ReassignTickets": agent_service_pb2.ReassignTicketsRequest,
     "MarkNotificationsRead": notification_service_pb2.MarkNotificationsReadRequest,
     "UpdateNotificationPreferences": notification_service_pb2.UpdateNotificationPreferencesRequest,
 }
@@ -40,7 +52,7 @@ def send(stage: Stage, call: str, body: bytes, **headers: str) -> httpx.Response
     """The answer to a write with this body, as a service makes it, on a ticket that nobody has."""
     binding = EVERY_CALL[call]
     token = {"authorization": f"Bearer {stage.mint(as_service())}", "content-type": "application/json"}
-    path = binding.path.format(ticket_id=NOBODY, user_id=NOBODY)
+    path = binding.path.format(ticket_id=NOBODY, user_id=NOBODY, agent_id=NOBODY)
     return stage.rest.http.request(binding.verb, path, content=body, headers={**token, **headers})
 
 
@@ -275,9 +287,18 @@ def test_a_body_in_pieces_is_looked_at_as_a_whole(stage: Stage) -> None:
 ENUMS = {
     "status": ticket_pb2.Ticket.Status.keys()[1:],
     "priority": ticket_pb2.Ticket.Priority.keys()[1:],
+    "role": actor_pb2.Actor.Role.keys()[1:],
+    "availability": agent_pb2.Agent.Availability.keys()[1:],
     "muted_channels": notification_pb2.Channel.keys()[1:],
     "muted_types": notification_pb2.Notification.Type.keys()[1:],
 }
+
+
+# That there is such a day is looked at by ParseDict.
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+MOMENTS = st.sampled_from(
+    ["2999-01-01T00:00:00Z", "2001-02-03T04:05:06.789+01:00", "2026-02-31T00:00:00Z", "2999-01-01T00:00:00", "tomorrow"]
+)
 
 
 class Repeated(ValueError):
@@ -303,6 +324,8 @@ def is_of_type(field: Any, value: Json) -> bool:  # noqa: ANN401 - a field's des
 def is_one(field: Any, value: Json) -> bool:  # noqa: ANN401
     if field.name in ENUMS:
         return value in ENUMS[field.name] if isinstance(value, str) else False
+    if field.cpp_type == field.CPPTYPE_MESSAGE:
+        return isinstance(value, str) and MOMENT.fullmatch(value) is not None
     return (
         type(value) is {field.CPPTYPE_STRING: str, field.CPPTYPE_BOOL: bool, field.CPPTYPE_INT32: int}[field.cpp_type]
     )
@@ -374,7 +397,11 @@ def fitting_one(draw: st.DrawFn, field: Any) -> Json:  # noqa: ANN401
     name = field.name
     if name in ENUMS:
         return draw(st.sampled_from(ENUMS[name]))
-    own = {field.CPPTYPE_STRING: st.text(max_size=8), field.CPPTYPE_BOOL: st.booleans()}
+    own = {
+        field.CPPTYPE_STRING: st.text(max_size=8),
+        field.CPPTYPE_BOOL: st.booleans(),
+        field.CPPTYPE_MESSAGE: MOMENTS,
+    }
     return draw(own.get(field.cpp_type, st.integers(-5, 5)))
 
 
