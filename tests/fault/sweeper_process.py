@@ -18,10 +18,11 @@ INTERVAL_SECONDS = 0.1
 class SweeperProcess:
     """One more sweeper process of the same stack."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, **settings: str) -> None:
+        """Args: settings: in the environment, over those of the stack."""
         self._log = stage.stack.logs / f"sweeper-{new_id()}.log"
-        settings = {"METRICS_PORT": "0", "SWEEP_INTERVAL_SECONDS": str(INTERVAL_SECONDS)}
-        env = {**os.environ, **stage.stack.service_env(), **settings}
+        own = {"METRICS_PORT": "0", "SWEEP_INTERVAL_SECONDS": str(INTERVAL_SECONDS)}
+        env = {**os.environ, **stage.stack.service_env(), **own, **settings}
         with self._log.open("ab") as log:
             command = launcher([sys.executable, "-m", "server", "sweeper"])
             self.process = subprocess.Popen(command, env=env, cwd=CHECKOUT, stdout=log, stderr=log)
@@ -36,6 +37,10 @@ class SweeperProcess:
         """The words of what it has logged."""
         return [line["event"] for line in self.lines]
 
+    def done(self, sweep: str) -> int:
+        """How many pieces of work it has done, by rounds that have ended."""
+        return sum(line["done"] for line in self.lines if line["event"] == "swept" and line["sweep"] == sweep)
+
     def kill(self) -> None:
         """As the kernel would."""
         self.process.kill()
@@ -45,9 +50,17 @@ class SweeperProcess:
 @contextmanager
 def sweeper(stage: Stage) -> Iterator[SweeperProcess]:
     """Such a process, once it sweeps; it is killed at the end."""
-    started = SweeperProcess(stage)
+    with sweepers(stage, 1) as (started,):
+        yield started
+
+
+@contextmanager
+def sweepers(stage: Stage, count: int, **settings: str) -> Iterator[list[SweeperProcess]]:
+    """So many, once all of them sweep; they are killed at the end."""
+    started = [SweeperProcess(stage, **settings) for _ in range(count)]
     try:
-        eventually(lambda: "sweeping" in started.events)
+        eventually(lambda: all("sweeping" in process.events for process in started), 120)
         yield started
     finally:
-        started.kill()
+        for process in started:
+            process.kill()
