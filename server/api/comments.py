@@ -5,20 +5,24 @@ from nibble.support.v1 import comment_service_pb2 as pb
 
 from server.api.boundary import Call, Method
 from server.api.translate import comment_message
-from server.usecases import comments, lists
+from server.usecases import comments, lists, reveal
 from server.usecases.collaborators import Collaborators
 from server.usecases.lists import PageRequest
 
 
 class CommentServicer:
-    """The two calls of `nibble.support.v1.CommentService`; the proto's comments say what each one does."""
+    """The calls of `nibble.support.v1.CommentService`; the proto's comments say what each one does."""
 
     def __init__(self, on: Collaborators) -> None:
         self._on = on
 
     def methods(self) -> dict[str, Method]:
         """The calls by their names in the proto."""
-        return {"AddComment": self.add_comment, "ListComments": self.list_comments}
+        return {
+            "AddComment": self.add_comment,
+            "ListComments": self.list_comments,
+            "RevealComment": self.reveal_comment,
+        }
 
     async def add_comment(self, request: pb.AddCommentRequest, call: Call) -> comment_pb2.TicketComment:
         """`AddComment`."""
@@ -40,3 +44,10 @@ class CommentServicer:
             comments=[comment_message(comment) for comment in found.rows],
             next_page_token=found.next_page_token,
         )
+
+    async def reveal_comment(self, request: pb.RevealCommentRequest, call: Call) -> comment_pb2.TicketComment:
+        """`RevealComment`."""
+        comment = await reveal.reveal_comment(
+            self._on, call.caller, ticket_id=request.ticket_id, comment_id=request.comment_id
+        )
+        return comment_message(comment)

@@ -15,7 +15,7 @@ from server.api.translate import (
     ticket_message,
 )
 from server.domain.tickets import Ticket
-from server.usecases import feedback, lists, tickets
+from server.usecases import feedback, lists, reveal, tickets
 from server.usecases.collaborators import Collaborators
 from server.usecases.lists import Page, PageRequest, TicketFilters
 
@@ -40,6 +40,7 @@ class TicketServicer:
             "RateTicket": self.rate_ticket,
             "GetTicketFeedback": self.get_ticket_feedback,
             "ListUnattendedTickets": self.list_unattended_tickets,
+            "RevealTicket": self.reveal_ticket,
         }
 
     async def create_ticket(self, request: pb.CreateTicketRequest, call: Call) -> ticket_pb2.Ticket:
@@ -148,6 +149,10 @@ class TicketServicer:
         """`GetTicketFeedback`."""
         given = await feedback.get_ticket_feedback(self._on, call.caller, request.ticket_id)
         return feedback_message(given, self._on.feedback_changeable_for)
+
+    async def reveal_ticket(self, request: pb.RevealTicketRequest, call: Call) -> ticket_pb2.Ticket:
+        """`RevealTicket`."""
+        return ticket_message(await reveal.reveal_ticket(self._on, call.caller, ticket_id=request.ticket_id))
 
 
 def _tickets_page(page: Page[Ticket]) -> pb.ListTicketsResponse:

@@ -4,7 +4,7 @@ A write is one statement: the guarded UPDATE or the INSERT, and the event rows s
 event can't exist without its change, nor a change without its event.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +31,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, Insert
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -123,6 +123,7 @@ def _record_events(ticket: CTE, is_internal: ColumnElement[bool]) -> CTE:
 
 
 _NOT_INTERNAL: ColumnElement[bool] = literal_column("false", Boolean)
+_INTERNAL: ColumnElement[bool] = literal_column("true", Boolean)
 
 
 # --- Idempotency keys -------------------------------------------------------------------------------------------------
@@ -216,7 +217,25 @@ def _create_ticket(*, keyed: bool) -> Statement:
     if keyed:
         rows = rows.select_from(_claim_key("ticket_id", None))
     created = insert(tickets).from_select(list(values), rows).returning(*tickets.c).cte("created")
-    return _returning_ticket(created, _await_order(created))
+    return _returning_ticket(created, _await_order(created), _conceal(created, "id").cte("concealed"))
+
+
+_CONCEALED_FIELDS = param("concealed_fields", ARRAY(Text))
+
+
+def _conceal(row: CTE, ticket_id: str) -> Insert:
+    """Keep, as they were written, the texts of a row that has them masked; there may be none.
+
+    Args:
+        ticket_id: the name of the column with the ticket's id.
+    """
+    texts = func.unnest(_CONCEALED_FIELDS, param("concealed_texts", ARRAY(Text))).table_valued(
+        column("field", Text), column("text", Text), name="texts"
+    )
+    texts = texts.render_derived()
+    values = {"resource_id": row.c.id, "field": texts.c.field, "ticket_id": row.c[ticket_id], "text": texts.c.text}
+    rows = select(*values.values()).select_from(row.join(texts, true()))
+    return pg_insert(concealed_texts).from_select(list(values), rows)
 
 
 def _await_order(created: CTE) -> CTE:
@@ -280,6 +299,24 @@ def _any_row_of(guard: CTE) -> ColumnElement[bool]:
     return select(literal_column("1")).select_from(guard).exists()
 
 
+def _resolve_ticket() -> Statement:
+    """A change that replaces the notes: what was found in the earlier ones goes, and what they were."""
+    total = func.cardinality(param("draft_event_id", ARRAY(Uuid)))
+    changed = _update_ticket(total).where(_AS_READ).values(findings=param("findings", JSONB)).cte("changed")
+    replacing = _conceal(changed, "id")
+    replaced = replacing.on_conflict_do_update(
+        constraint=concealed_texts.primary_key, set_={"text": replacing.excluded.text}
+    )
+    notes: ColumnElement[str] = literal_column("'resolution_notes'", Text)
+    # One row can't be changed twice in a statement: those that are replaced are not forgotten.
+    forgotten = delete(concealed_texts).where(
+        concealed_texts.c.resource_id == changed.c.id,
+        concealed_texts.c.field == notes,
+        notes != all_(_CONCEALED_FIELDS),
+    )
+    return _returning_ticket(changed, replaced.cte("concealed"), forgotten.cte("forgotten"))
+
+
 def _add_comment(*, keyed: bool) -> Statement:
     """Lock the ticket at the version that was read, take the key, move the counts, add comment and events."""
     is_internal = param("is_internal", Boolean)
@@ -304,7 +341,45 @@ def _add_comment(*, keyed: bool) -> Statement:
         insert(comments).from_select(list(values), select(*values.values())).returning(*COMMENT_COLUMNS).cte("added")
     )
     fields = select(*(added.c[name] for name in Comment._fields))
-    return compiled(fields.add_cte(_record_events(changed, is_internal)))
+    concealed = _conceal(added, "ticket_id").cte("concealed")
+    return compiled(fields.add_cte(_record_events(changed, is_internal), concealed))
+
+
+def _noted() -> CTE:
+    """The ticket at the version that was read, with room in its history for entries that are no events."""
+    return (
+        update(tickets)
+        .where(tickets.c.id == uuid("ticket_id"), _AS_READ)
+        .values(history_count=tickets.c.history_count + func.cardinality(param("draft_event_id", ARRAY(Uuid))))
+        .returning(*tickets.c)
+        .cte("noted")
+    )
+
+
+def _as_written(row: FromClause, field: str) -> ColumnElement[Any]:
+    original = select(concealed_texts.c.text).where(
+        concealed_texts.c.resource_id == row.c.id, concealed_texts.c.field == literal_column(f"'{field}'", Text)
+    )
+    return func.coalesce(original.scalar_subquery(), row.c[field])
+
+
+def _revealed(row: FromClause, fields: Sequence[str], texts: Collection[str]) -> Select[Any]:
+    return select(*(_as_written(row, name) if name in texts else row.c[name] for name in fields))
+
+
+def _reveal_ticket() -> Statement:
+    """Note in the history that somebody looks, and return the ticket with its texts as they were written."""
+    noted = _noted()
+    fields = _revealed(noted, Ticket._fields, ("subject", "description", "resolution_notes"))
+    return compiled(fields.add_cte(_record_events(noted, _INTERNAL)))
+
+
+def _reveal_comment() -> Statement:
+    """The same for one of the ticket's comments. There must be such a one: the entry is written anyhow."""
+    noted = _noted()
+    fields = _revealed(comments, Comment._fields, ("comment",))
+    fields = fields.join(noted, comments.c.ticket_id == noted.c.id).where(comments.c.id == uuid("comment_id"))
+    return compiled(fields.add_cte(_record_events(noted, _INTERNAL)))
 
 
 def _rate_ticket() -> Statement:
@@ -352,8 +427,11 @@ CREATE_TICKET_ONCE = _create_ticket(keyed=True)
 CHANGE_TICKET = _change_ticket()
 CLOSE_QUIET_TICKET = _change_ticket(_STILL_QUIET)
 RATE_TICKET = _rate_ticket()
+RESOLVE_TICKET = _resolve_ticket()
 ADD_COMMENT = _add_comment(keyed=False)
 ADD_COMMENT_ONCE = _add_comment(keyed=True)
+REVEAL_TICKET = _reveal_ticket()
+REVEAL_COMMENT = _reveal_comment()
 
 
 # --- Reads ------------------------------------------------------------------------------------------------------------

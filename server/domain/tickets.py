@@ -64,8 +64,12 @@ class Ticket(NamedTuple):
             updated_at=self.created_at,
             version=1,
             flagged_at=None,
-            findings=[found for found in self.findings or () if found["field"] in ("subject", "description")] or None,
+            findings=self.findings_at_creation() or None,
         )
+
+    def findings_at_creation(self) -> list[Mapping[str, Any]]:
+        """What was masked in the texts that a ticket is created with; those of the notes come and go with the notes."""
+        return [found for found in self.findings or () if found["field"] in ("subject", "description")]
 
 
 class Comment(NamedTuple):

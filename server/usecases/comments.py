@@ -15,13 +15,14 @@ from server.domain.validation import MAX_TEXT, Fields
 from server.usecases.collaborators import Collaborators
 from server.usecases.contention import settle
 from server.usecases.idempotency import Claim, claim, claim_values, find_earlier
+from server.usecases.masking import Masked, masked
 from server.usecases.recording import event_values, ticket_values
 from server.usecases.tickets import read_ticket
 
 
 class _NewComment(NamedTuple):
     ticket_id: UUID
-    text: str
+    text: Masked
     is_internal: bool
 
 
@@ -46,10 +47,13 @@ async def add_comment(
         IdempotencyKeyReused: the key came before with another payload.
     """
     fields = Fields()
-    new = _NewComment(fields.uuid("ticket_id", ticket_id), fields.text("comment", comment, MAX_TEXT), is_internal)
+    wanted = fields.uuid("ticket_id", ticket_id)
+    text = fields.text("comment", comment, MAX_TEXT)
     key = fields.idempotency_key(idempotency_key)
     fields.check()
-    claimed = claim("AddComment", key, *new)
+    # What was sent is compared: masked, two PINs look the same.
+    claimed = claim("AddComment", key, wanted, text, is_internal)
+    new = _NewComment(wanted, await masked({"comment": text}), is_internal)
 
     async def attempt() -> Comment | None:
         now = on.clock()
@@ -70,9 +74,8 @@ async def _insert(
     comment_id = on.new_id()
     values = {
         "comment_id": comment_id,
-        "comment": new.text,
+        **new.text.values(),
         "is_internal": new.is_internal,
-        "findings": None,
         **ticket_values(ticket, caller, change, now),
         **event_values(on, caller, _events(caller, comment_id, change), now),
     }

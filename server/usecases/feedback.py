@@ -10,6 +10,7 @@ from server.domain.validation import Fields
 from server.errors import FeedbackNotFound
 from server.usecases.collaborators import Collaborators
 from server.usecases.contention import settle
+from server.usecases.masking import as_json, masked
 from server.usecases.recording import event_values
 from server.usecases.tickets import read_ticket
 
@@ -30,7 +31,7 @@ async def rate_ticket(
     stars = fields.whole_number("rating", rating, LOWEST, HIGHEST)
     words = None if remark is None else fields.text("remark", remark, MAX_REMARK)
     fields.check()
-    opinion = _as_stored(stars, words)
+    opinion = await _as_stored(stars, words)
 
     async def attempt() -> Feedback | None:
         ticket = await read_ticket(on, caller, wanted)
@@ -46,15 +47,19 @@ async def rate_ticket(
     return await settle(attempt)
 
 
-def _as_stored(rating: int, remark: str | None) -> Opinion:
-    """The one place where a remark is still as it was written: what is sensitive in it is to be masked here."""
-    return Opinion(rating, remark)
+async def _as_stored(rating: int, remark: str | None) -> Opinion:
+    """The opinion with its remark masked. As it was written it is kept nowhere: nobody has to act on it."""
+    if remark is None:
+        return Opinion(rating)
+    safe = await masked({"remark": remark})
+    return Opinion(rating, safe.texts["remark"], safe.findings)
 
 
 def _feedback_values(new: Feedback, given: Feedback | None) -> dict[str, object]:
     """The row as it is to be, and what the decision rests on of the row as it was read."""
     return {
         **new._asdict(),
+        "findings": as_json(new.findings),
         "given_rating": given and given.rating,
         "given_remark": given and given.remark,
         "given_rated_at": given and given.rated_at,

@@ -14,7 +14,8 @@ from server.domain.tickets import Priority, Status, Ticket
 from server.domain.validation import MAX_SUBJECT, MAX_TEXT, Fields
 from server.usecases.collaborators import Collaborators
 from server.usecases.contention import settle
-from server.usecases.idempotency import claim, claim_values, find_earlier
+from server.usecases.idempotency import Claim, claim, claim_values, find_earlier
+from server.usecases.masking import Masked, masked
 from server.usecases.recording import event_values, ticket_values
 
 _CREATED = (EventDraft(EventType.TICKET_CREATED),)
@@ -41,9 +42,12 @@ async def create_ticket(
         IdempotencyKeyReused: the key came before with another payload.
     """
     fields = Fields()
-    ticket: dict[str, object] = {
+    texts = {
         "subject": fields.text("subject", subject, MAX_SUBJECT),
         "description": fields.text("description", description, MAX_TEXT),
+    }
+    ticket: dict[str, object] = {
+        **texts,
         "order_id": None if order_id is None else fields.uuid("order_id", order_id),
         "priority": fields.choice("priority", priority or Priority.MEDIUM, Priority),
     }
@@ -51,13 +55,15 @@ async def create_ticket(
     key = fields.idempotency_key(idempotency_key)
     fields.check()
     permissions.require_owner_choice(caller, owner)
-    return await _insert(on, caller, ticket | {"user_id": owner}, key)
+    # What was sent is compared: masked, two PINs look the same.
+    claimed = claim("CreateTicket", key, sorted({**ticket, "user_id": owner}.items()))
+    safe = await masked(texts)
+    return await _insert(on, caller, {**ticket, "user_id": owner, **safe.values()}, claimed)
 
 
-async def _insert(on: Collaborators, caller: Caller, ticket: dict[str, object], key: str | None) -> Ticket:
+async def _insert(on: Collaborators, caller: Caller, ticket: dict[str, object], claimed: Claim | None) -> Ticket:
     now = on.clock()
-    claimed = claim("CreateTicket", key, sorted(ticket.items()))
-    values = {"ticket_id": on.new_id(), **ticket, "findings": None, **event_values(on, caller, _CREATED, now)}
+    values = {"ticket_id": on.new_id(), **ticket, **event_values(on, caller, _CREATED, now)}
     if claimed is None:
         return await _written(on, statements.CREATE_TICKET, values)
 
@@ -123,13 +129,14 @@ async def update_ticket_status(
     notes = _notes(fields, status, resolution_notes)
     version = fields.expected_version(expected_version)
     fields.check()
+    safe = await masked({} if notes is None else {"resolution_notes": notes})
 
     def decide(ticket: Ticket, now: datetime) -> Change | None:
         permissions.require_status_change(caller, wanted)
         lifecycle.expect_version(ticket, version)
-        return lifecycle.change_status(ticket, wanted, notes, caller, now)
+        return lifecycle.change_status(ticket, wanted, safe.texts.get("resolution_notes"), caller, now)
 
-    return await _change(on, caller, wanted_id, decide)
+    return await _change(on, caller, wanted_id, decide, safe)
 
 
 def _notes(fields: Fields, status: str | None, notes: str | None) -> str | None:
@@ -169,24 +176,34 @@ async def assign_ticket(
 
 
 async def _change(
-    on: Collaborators, caller: Caller, ticket_id: UUID, decide: Callable[[Ticket, datetime], Change | None]
+    on: Collaborators,
+    caller: Caller,
+    ticket_id: UUID,
+    decide: Callable[[Ticket, datetime], Change | None],
+    notes: Masked | None = None,
 ) -> Ticket:
     async def attempt() -> Ticket | None:
         ticket = await read_ticket(on, caller, ticket_id)
         now = on.clock()
         change = decide(ticket, now)
-        return ticket if change is None else await write_change(on, caller, ticket, change, now)
+        return ticket if change is None else await write_change(on, caller, ticket, change, now, notes)
 
     return await settle(attempt)
 
 
 async def write_change(
-    on: Collaborators, caller: Caller, ticket: Ticket, change: Change, now: datetime
+    on: Collaborators, caller: Caller, ticket: Ticket, change: Change, now: datetime, notes: Masked | None = None
 ) -> Ticket | None:
     """The ticket as changed, or None where others have changed it since it was read.
+
+    Args:
+        notes: those of a resolution, which take the place of earlier ones; without it no originals are touched.
 
     Raises:
         AgentAtCapacity, AgentNotActive: the change gives it to somebody of whom the roster says so.
     """
     values = ticket_values(ticket, caller, change, now) | event_values(on, caller, change.events, now)
-    return await on.db.fetch_one(statements.CHANGE_TICKET, values, Ticket._make)
+    if notes is None or change.status is not Status.RESOLVED:
+        return await on.db.fetch_one(statements.CHANGE_TICKET, values, Ticket._make)
+    values |= notes.after(ticket.findings_at_creation()).values()
+    return await on.db.fetch_one(statements.RESOLVE_TICKET, values, Ticket._make)

@@ -13,6 +13,7 @@ from psycopg import sql
 from server.db import statements
 from server.db.statement import Statement
 from server.db.tables import SHARDS
+from server.domain.events import EventDraft
 from server.domain.paging import FIRST, LAST
 from tests.integration.vocabulary import EMPTY, START
 
@@ -50,6 +51,9 @@ FILL = """
         gen_random_uuid(), 'ticket_commented', %(start)s + n * interval '1 minute', gen_random_uuid(), 'customer',
         false, '{}', CASE WHEN n < %(count)s - 30 THEN %(start)s END
     FROM generate_series(1, %(count)s) n;
+
+    INSERT INTO admin_service.concealed_texts SELECT id, 'description', id, 'my PIN is 4711'
+    FROM admin_service.support_tickets;
 """
 MIDDLE = START + timedelta(minutes=TICKETS // 2)
 END = START + timedelta(minutes=TICKETS)
@@ -259,3 +263,38 @@ def test_a_page_of_an_export_reads_the_users_tickets_and_about_a_page_of_what_is
     plan = plan_of(connection, getattr(statements, name), OWNER | {"limit": PAGE} | EXPORTS[name][where])
     assert rows_read(plan) <= 34 + 34 + 3 * PAGE, json.dumps(plan, indent=1)
     assert "support_tickets_by_user" in {node.get("Index Name") for node in nodes(plan)}
+
+
+# One statement each; what a write adds to the history has values of its own.
+ENTRY: dict[str, object] = {f"draft_{name}": [None] for name in EventDraft._fields} | {
+    "draft_event_id": [UUID(int=1)],
+    "draft_event_type": ["ticket_revealed"],
+    "change_id": UUID(int=1),
+    "actor_id": UUID(int=1),
+    "actor_role": "support_supervisor",
+    "now": START,
+    "version": 1,
+    "comment_id": UUID(int=3),
+    "ticket_id": UUID(int=1),
+}
+NEW_NOTES: dict[str, object] = {
+    "new_status": "resolved",
+    "new_assigned_to": None,
+    "new_resolved_at": START,
+    "new_resolution_notes": "my PIN is ****",
+    "new_updated_at": START,
+    "new_version": 2,
+    "attended": True,
+    "findings": "[]",
+    "concealed_fields": ["resolution_notes"],
+    "concealed_texts": ["my PIN is 4711"],
+}
+
+
+@pytest.mark.parametrize("name", ["REVEAL_TICKET", "REVEAL_COMMENT", "RESOLVE_TICKET"])
+def test_originals_are_looked_for_by_their_key(connection: psycopg.Connection, name: str) -> None:
+    statement = getattr(statements, name)
+    with connection.transaction(force_rollback=True):
+        plan = plan_of(connection, statement, ENTRY | NEW_NOTES)
+    assert "concealed_texts_pkey" in {node.get("Index Name") for node in nodes(plan)}
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan)}, json.dumps(plan, indent=1)

@@ -26,6 +26,8 @@ from tests.integration.vocabulary import (
     first_page,
     history_of,
     look_at,
+    look_beneath,
+    look_beneath_comment,
     move,
     my_tickets,
     note,
@@ -69,7 +71,8 @@ async def every_act(desk: Desk) -> None:
     await open_ticket(desk, caller, key="k")
     await assign(desk, ticket, READER.id)
     await move(desk, ticket, "open")
-    await say(desk, ticket, text="one")
+    await look_beneath_comment(desk, await say(desk, ticket, text="one"))
+    await look_beneath(desk, ticket)
     await say(desk, ticket, key="k")
     await say(desk, ticket, key="k")
     await rate(desk, await move(desk, ticket, "resolved"))
@@ -142,7 +145,8 @@ COST: dict[str, tuple[Act, list[str]]] = {
     "create": (lambda desk, _, owner: open_ticket(desk, owner), ["CREATE_TICKET"]),
     "create with a key": (lambda desk, _, owner: open_ticket(desk, owner, key="new"), ["CREATE_TICKET_ONCE"]),
     "get": (look_at, ["GET_TICKET"]),
-    "move": (lambda desk, ticket, _: move(desk, ticket, "resolved"), ["GET_TICKET", "CHANGE_TICKET"]),
+    "move": (lambda desk, ticket, _: move(desk, ticket, "closed"), ["GET_TICKET", "CHANGE_TICKET"]),
+    "resolve": (lambda desk, ticket, _: move(desk, ticket, "resolved"), ["GET_TICKET", "RESOLVE_TICKET"]),
     "move nowhere": (lambda desk, ticket, _: move(desk, ticket, "open"), ["GET_TICKET"]),
     "assign": (lambda desk, ticket, _: assign(desk, ticket, uuid4()), ["GET_TICKET", "CHANGE_TICKET"]),
     "comment": (lambda desk, ticket, _: say(desk, ticket), ["GET_TICKET", "ADD_COMMENT"]),
@@ -151,6 +155,7 @@ COST: dict[str, tuple[Act, list[str]]] = {
         lambda desk, ticket, _: say(desk, ticket, key="new"),
         ["GET_TICKET", "FIND_KEY", "ADD_COMMENT_ONCE"],
     ),
+    "reveal": (lambda desk, ticket, _: look_beneath(desk, ticket), ["GET_TICKET", "REVEAL_TICKET"]),
     "rate": (lambda desk, _, owner: rate_another(desk, owner), ["GET_TICKET", "GET_FEEDBACK", "RATE_TICKET"]),
 }
 

@@ -19,7 +19,7 @@ from server.domain.events import HistoryEntry
 from server.domain.feedback import Feedback
 from server.domain.paging import PageTokens
 from server.domain.tickets import TRIAGE_RANK, Comment, Priority, Ticket
-from server.usecases import comments, feedback, lists, tickets
+from server.usecases import comments, feedback, lists, reveal, tickets
 from server.usecases.collaborators import Collaborators
 from server.usecases.lists import Page, PageRequest, TicketFilters
 
@@ -222,6 +222,18 @@ async def rate(
     """RateTicket, by the owner unless `caller` names somebody."""
     return await feedback.rate_ticket(
         desk.on, caller or owner_of(ticket), ticket_id=str(ticket.id), rating=rating, remark=remark
+    )
+
+
+async def look_beneath(desk: Desk, ticket: Ticket, caller: Caller | None = None) -> Ticket:
+    """RevealTicket, by a supervisor."""
+    return await reveal.reveal_ticket(desk.on, caller or as_supervisor(), ticket_id=str(ticket.id))
+
+
+async def look_beneath_comment(desk: Desk, comment: Comment, caller: Caller | None = None) -> Comment:
+    """RevealComment, by a supervisor."""
+    return await reveal.reveal_comment(
+        desk.on, caller or as_supervisor(), ticket_id=str(comment.ticket_id), comment_id=str(comment.id)
     )
 
 
