@@ -3,6 +3,7 @@
 It shares nothing with the service. What only the service can know, ids and times, is UNKNOWN until `meet` learns it.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -30,6 +31,8 @@ MAY_CALL = {
     "ListTicketHistory": USERS | STAFF,
     "AddComment": USERS | STAFF,
     "ListComments": USERS | STAFF,
+    "RevealTicket": {"support_supervisor"},
+    "RevealComment": {"support_supervisor"},
 }
 
 STEPS = {
@@ -68,6 +71,9 @@ class Ticket:
     shown: dict[str, Any]
     created: dict[str, Any]
     comments: list[dict[str, Any]] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    """Its texts as they were written."""
+    written_comments: list[str] = field(default_factory=list)
     history: list[Entry] = field(default_factory=list)
 
     @property
@@ -124,6 +130,21 @@ def stored(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
+# The one sensitive thing that callers of the model ever write.
+SECRET = re.compile(r"(?<=My PIN is )[0-9]{4}")
+
+
+def masked(text: str) -> str:
+    """A text as it is read."""
+    return SECRET.sub("****", text)
+
+
+def findings(field_name: str, text: str | None) -> list[dict[str, Any]]:
+    """What is told of a text that was written so."""
+    found = SECRET.finditer(text or "")
+    return [{"field": field_name, "kind": "pin", "start": it.start(), "length": 4} for it in found]
+
+
 @dataclass
 class Model:
     """All tickets of some callers, oldest first. An act that raises Refused has changed nothing."""
@@ -143,8 +164,11 @@ class Model:
         if earlier is not None:
             return earlier
         times = {"id": UNKNOWN, "created_at": UNKNOWN, "updated_at": UNKNOWN}
-        shown = {**times, **values, "status": "open", "version": 1, "sensitive_findings": []}
-        ticket = Ticket(shown, created=shown)
+        written = {name: values[name] for name in ("subject", "description")}
+        read = {name: masked(text) for name, text in written.items()}
+        told = [it for name, text in written.items() for it in findings(name, text)]
+        shown = {**times, **values, **read, "status": "open", "version": 1, "sensitive_findings": told}
+        ticket = Ticket(shown, created=shown, written=written)
         ticket.tell(caller, {"event_type": "ticket_created"})
         self.tickets.append(ticket)
         self._keep(caller, "CreateTicket", key, values, shown)
@@ -186,14 +210,16 @@ class Model:
         may_call(caller, "AddComment")
         ticket = in_sight(caller, ticket)
         require(caller.role in STAFF or not is_internal, PERMISSION_DENIED, "ACTION_NOT_ALLOWED")
-        said = {"ticket_id": ticket.id, "comment": stored(text), "is_internal": is_internal}
+        said: dict[str, Json] = {"ticket_id": ticket.id, "comment": stored(text), "is_internal": is_internal}
         earlier = self._earlier(caller, "AddComment", key, said)
         if earlier is not None:
             return earlier
         require(ticket.shown["status"] != "closed" or is_internal, FAILED_PRECONDITION, "TICKET_CLOSED")
         author = {"user_id": caller.id, "author_role": caller.role}
-        comment = {"id": UNKNOWN, "created_at": UNKNOWN, "sensitive_findings": [], **said, **author}
+        read = {"comment": masked(said["comment"]), "sensitive_findings": findings("comment", said["comment"])}
+        comment = {"id": UNKNOWN, "created_at": UNKNOWN, **said, **read, **author}
         ticket.comments.append(comment)
+        ticket.written_comments.append(said["comment"])
         self._tell_of_comment(caller, ticket, is_internal=is_internal)
         self._keep(caller, "AddComment", key, said, comment)
         return comment
@@ -213,9 +239,7 @@ class Model:
         beside: list[dict[str, Any]] = []
         if status == "resolved":
             # Without new notes there are none: the old ones were about an earlier solution.
-            ticket.change(
-                status=status, resolved_at=UNKNOWN, resolution_notes=notes if notes is None else stored(notes)
-            )
+            ticket.change(status=status, resolved_at=UNKNOWN, **_note(ticket, notes))
             beside = [{"event_type": "ticket_resolved", "has_resolution_notes": notes is not None}]
         elif status == "closed":
             ticket.change(status=status)
@@ -223,6 +247,25 @@ class Model:
         else:
             ticket.change(status=status, resolved_at=None)
         ticket.tell(caller, *before, step, *beside)
+
+    # --- Looking at what is masked ------------------------------------------------------------------------------------
+
+    def reveal(self, caller: Caller, ticket: Ticket | None) -> dict[str, Any]:
+        """What RevealTicket answers."""
+        may_call(caller, "RevealTicket")
+        ticket = in_sight(caller, ticket)
+        ticket.tell(caller, {"event_type": "ticket_revealed"}, is_internal=True)
+        return {**ticket.shown, **ticket.written}
+
+    def reveal_comment(self, caller: Caller, ticket: Ticket | None, number: int | None) -> dict[str, Any]:
+        """What RevealComment answers of the ticket's comment of this number; None is one that it has not."""
+        may_call(caller, "RevealComment")
+        ticket = in_sight(caller, ticket)
+        if number is None:
+            raise Refused(NOT_FOUND, "COMMENT_NOT_FOUND")
+        comment = ticket.comments[number]
+        ticket.tell(caller, {"event_type": "ticket_revealed", "comment_id": comment["id"]}, is_internal=True)
+        return {**comment, "comment": ticket.written_comments[number]}
 
     # --- Idempotency keys ---------------------------------------------------------------------------------------------
 
@@ -280,6 +323,17 @@ def require(holds: object, code: int, reason: str) -> None:
         raise Refused(code, reason)
 
 
+def _note(ticket: Ticket, notes: str | None) -> dict[str, Json]:
+    """The ticket's notes from now on, and all that is told of its texts."""
+    ticket.written.pop("resolution_notes", None)
+    told = [it for it in ticket.shown["sensitive_findings"] if it["field"] != "resolution_notes"]
+    if notes is None:
+        return {"resolution_notes": None, "sensitive_findings": told}
+    ticket.written["resolution_notes"] = stored(notes)
+    told += findings("resolution_notes", stored(notes))
+    return {"resolution_notes": masked(stored(notes)), "sensitive_findings": told}
+
+
 def may_call(caller: Caller, call: str) -> None:
     """The table of section 4."""
     require(caller.role in MAY_CALL[call], PERMISSION_DENIED, "ROLE_NOT_ALLOWED")
@@ -329,7 +383,7 @@ def check_times_and_ids(ticket: Ticket) -> None:
     assert len(changes) == len({number for number, _ in entries}) == len({shown["change_id"] for _, shown in entries})
     assert all(shown["ticket_id"] == ticket.id for _, shown in entries)
     assert ticket.shown["created_at"] == entries[0][1]["occurred_at"]
-    steps = [shown for _, shown in entries if shown["event_type"] not in ("ticket_commented",)]
+    steps = [shown for _, shown in entries if shown["event_type"] not in ("ticket_commented", "ticket_revealed")]
     assert ticket.shown["updated_at"] == steps[-1]["occurred_at"]
     resolutions = [shown["occurred_at"] for shown in steps if shown["event_type"] == "ticket_resolved"]
     assert ticket.shown.get("resolved_at") in (None, *resolutions[-1:])

@@ -71,6 +71,8 @@ CALLS = {
     "GetTicketFeedback": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/feedback"),
     "AddComment": Binding("CommentService", "POST", "/api/v1/tickets/{ticket_id}/comments"),
     "ListComments": Binding("CommentService", "GET", "/api/v1/tickets/{ticket_id}/comments"),
+    "RevealTicket": Binding("TicketService", "POST", "/api/v1/tickets/{ticket_id}/reveal"),
+    "RevealComment": Binding("CommentService", "POST", "/api/v1/tickets/{ticket_id}/comments/{comment_id}/reveal"),
     "ListUnattendedTickets": Binding("TicketService", "GET", "/api/v1/tickets/unattended"),
     "SetAgent": Binding("AgentService", "PUT", "/api/v1/agents/{agent_id}"),
     "GetAgent": Binding("AgentService", "GET", "/api/v1/agents/{agent_id}"),

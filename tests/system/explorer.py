@@ -7,7 +7,7 @@ user's ticket is called by its owner, and a page token is sent by whoever was gi
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -93,13 +93,20 @@ class Page(NamedTuple):
 class Cast:
     """Callers of one role, and what belongs to which of them."""
 
-    def __init__(self, callers: Sequence[Caller], mint: Mint, tickets: Sequence[dict[str, Any]]) -> None:
-        """Args: tickets: real ones; those of users belong to `callers`."""
+    def __init__(
+        self,
+        callers: Sequence[Caller],
+        mint: Mint,
+        tickets: Sequence[dict[str, Any]],
+        comments: Mapping[str, str],
+    ) -> None:
+        """Args: tickets: real ones; those of users belong to `callers`. comments: the id of one of each ticket."""
         self._authorizations = {caller.id: f"Bearer {mint(caller)}" for caller in callers}
         self._callers = {authorization: caller_id for caller_id, authorization in self._authorizations.items()}
         self._turns = itertools.cycle(self._callers)
         self._ticket_ids = [ticket["id"] for ticket in tickets]
         self._owners = {ticket["id"]: ticket["user_id"] for ticket in tickets}
+        self._comments = comments
         self._pages: dict[str, Page] = {}
 
     def next_authorization(self) -> str:
@@ -123,7 +130,10 @@ class Cast:
         if is_replaceable(ticket_id) and ticket_id not in self._owners:
             # The same generated id is always the same ticket, so that a failing case fails again.
             number = UUID(ticket_id).int // ONE_STRANGER_IN
-            case.path_parameters["ticket_id"] = self._ticket_ids[number % len(self._ticket_ids)]
+            case.path_parameters["ticket_id"] = ticket_id = self._ticket_ids[number % len(self._ticket_ids)]
+        if is_replaceable(case.path_parameters.get("comment_id")):
+            comment_id = self._comments.get(ticket_id or "", case.path_parameters["comment_id"])
+            case.path_parameters["comment_id"] = comment_id
 
     def _set_agent(self, case: Case) -> None:
         # Staff are on the roster, and an agent may only speak for themselves.

@@ -56,7 +56,11 @@ assignees = st.none() | st.sampled_from(WORKERS)
 doors = st.integers(0, 2)
 keys = st.sampled_from([None, None, "first key", "second key"]).map(lambda key: key and key.replace(" ", "-"))
 texts = st.sampled_from(
-    ["Cold soup", "  Cold soup\r\n", "Суп 🍲\tfroid", "one\rtwo\r\nthree\n\nfour", "\u3000e\u0301\u00a0"]
+    [
+        *("Cold soup", "  Cold soup\r\n", "Суп 🍲\tfroid", "one\rtwo\r\nthree\n\nfour", "\u3000e\u0301\u00a0"),
+        # Masked, the last two are the same.
+        *("🍲\r\nMy PIN is 4711", " My PIN is 4711", "My PIN is 4712"),
+    ]
 )
 sizes = st.sampled_from([0, 1, 2, 3, 100])
 statuses = st.lists(st.sampled_from(STATUSES), unique=True, max_size=2)
@@ -170,6 +174,27 @@ class Contract(RuleBasedStateMachine):
         else:
             said = fields["comment"] if text is None else text
             self._comment(door, caller, ticket, said, key, is_internal=fields["is_internal"])
+
+    @rule(door=doors, who=staff, ticket=tickets)
+    def reveal(self, door: int, who: str, ticket: Ticket) -> None:
+        """RevealTicket."""
+        caller = self.who[who]
+
+        def right() -> dict[str, Any]:
+            return self.model.reveal(caller, ticket)
+
+        self._hold(door, "RevealTicket", caller, self._addressed(ticket, None), right)
+
+    @rule(door=doors, who=staff, ticket=tickets, number=st.integers(0, 5))
+    def reveal_comment(self, door: int, who: str, ticket: Ticket, number: int) -> None:
+        """RevealComment, of one that there is not where the ticket has not so many."""
+        caller, known = self.who[who], ticket.comments[number : number + 1]
+        fields = self._addressed(ticket, None) | {"comment_id": known[0]["id"] if known else new_id()}
+
+        def right() -> dict[str, Any]:
+            return self.model.reveal_comment(caller, ticket, number if known else None)
+
+        self._hold(door, "RevealComment", caller, fields, right)
 
     # --- Reading ------------------------------------------------------------------------------------------------------
 

@@ -67,7 +67,19 @@ def play(story: Story) -> None:
     story.tell("RateTicket", owner, ticket_id=ticket, rating=4)
     for reader in (owner, agent):
         story.tell("GetTicketFeedback", reader, ticket_id=ticket)
+    reveal_all(story, owner, boss)
     story.tell("GetTicket", app, ticket_id=ticket)
+
+
+def reveal_all(story: Story, owner: Caller, boss: Caller) -> None:
+    """What is masked, and what it was."""
+    fields = {"subject": "My PIN is 4711", "description": "Card 4111 1111 1111 1111, CVV 123. 🍲"}
+    ticket = story.tell("CreateTicket", owner, **fields)["id"]
+    comment = story.tell("AddComment", owner, ticket_id=ticket, comment="\u3000 password: hunter2x ")["id"]
+    story.tell("ListComments", owner, ticket_id=ticket)
+    story.tell("RevealTicket", boss, ticket_id=ticket.upper())
+    story.tell("RevealComment", boss, ticket_id=ticket, comment_id=comment.upper())
+    story.tell("ListTicketHistory", boss, ticket_id=ticket)
 
 
 def read_all(story: Story, ticket: str, owner: Caller, agent: Caller, app: Caller) -> None:
@@ -320,6 +332,16 @@ REFUSALS = [
     bad("ListComments", "owner", "ticket_id page_size page_token", ticket_id="x", page_size=-1, page_token="x"),
     no_ticket("ListComments", "agent", "{missing}"),
     no_ticket("ListComments", "stranger", "{open}"),
+    *(role("RevealTicket", who, ticket_id="{open}") for who in ("owner", "agent", "service")),
+    bad("RevealTicket", "supervisor", "ticket_id", ticket_id="x"),
+    no_ticket("RevealTicket", "supervisor", "{missing}"),
+    *(role("RevealComment", who, ticket_id="{open}", comment_id="x") for who in ("owner", "agent", "service")),
+    bad("RevealComment", "supervisor", "ticket_id comment_id", ticket_id="x", comment_id="y"),
+    no_ticket("RevealComment", "supervisor", "{missing}", comment_id="{missing}"),
+    Refusal(
+        *("RevealComment", "supervisor", {"ticket_id": "{open}", "comment_id": "{missing}"}),
+        *(NOT_FOUND, "COMMENT_NOT_FOUND"),
+    ),
     role("ListUnattendedTickets", "agent"),
     role("ListUnattendedTickets", "owner", page_size=-1),
     bad("ListUnattendedTickets", "supervisor", "assigned_to page_size", assigned_to="x", page_size=-1),

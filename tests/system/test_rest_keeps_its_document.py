@@ -25,12 +25,12 @@ CALLERS = 8
 """So many take turns that none of them comes near a rate limit."""
 
 
-def some_tickets(stage: Stage, owner: Caller) -> Iterator[dict[str, Any]]:
-    """One of each status, with a comment; the closed one is rated."""
+def some_tickets(stage: Stage, owner: Caller, comments: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """One of each status, with a comment, whose id goes into `comments`; the closed one is rated."""
     supervisor = as_supervisor()
     for status in ("open", "in_progress", "resolved", "closed"):
         ticket = open_ticket(stage.rest, owner)
-        comment(stage.rest, supervisor, ticket)
+        comments[ticket["id"]] = comment(stage.rest, supervisor, ticket)["id"]
         yield ticket if status == "open" else move(stage.rest, supervisor, ticket, status)
         if status == "closed":
             rate(stage.rest, owner, ticket)
@@ -42,11 +42,13 @@ def test_every_answer_to_every_request_is_as_the_document_says(stage: Stage, rol
     print(f"EXPLORE_EXAMPLES={EXAMPLES} EXPLORE_SEED={SEED}")  # noqa: T201 - shown with a failure
     callers = [Caller(role, new_id()) for _ in range(CALLERS)]
     owners = callers if role == "customer" else [Caller("customer", new_id()) for _ in callers]
-    tickets = [ticket for owner in owners for ticket in some_tickets(stage, owner)]
+    comments: dict[str, str] = {}
+    tickets = [ticket for owner in owners for ticket in some_tickets(stage, owner, comments)]
     for caller in callers if role != "customer" else ():
         hire(stage.rest, caller)
     document = without_streams(yaml.safe_load((generate.GENERATED / "openapi.yaml").read_text(encoding="utf-8")))
-    found = explore(document, stage.stack.gateway_url, Cast(callers, stage.mint, tickets), seed=SEED, examples=EXAMPLES)
+    cast = Cast(callers, stage.mint, tickets, comments)
+    found = explore(document, stage.stack.gateway_url, cast, seed=SEED, examples=EXAMPLES)
     assert [f"{it.check}: {it.operation}\n{it.message}\n{it.command}" for it in found.wrong] == []
     assert_it_was_looked_at(role, found)
 

@@ -19,8 +19,8 @@ STAFF = ("support_agent", "support_supervisor")
 ROLES = (*USERS, *STAFF, "service")
 
 OK, HIDDEN, ROLE, ACTION = "OK", "TICKET_NOT_FOUND", "ROLE_NOT_ALLOWED", "ACTION_NOT_ALLOWED"
-UNRATED, NOT_RATABLE = "FEEDBACK_NOT_FOUND", "TICKET_NOT_RATABLE"
-CODE_OF = {OK: 0, HIDDEN: 5, ROLE: 7, ACTION: 7, UNRATED: 5, NOT_RATABLE: 9}
+UNRATED, NOT_RATABLE, UNSAID = "FEEDBACK_NOT_FOUND", "TICKET_NOT_RATABLE", "COMMENT_NOT_FOUND"
+CODE_OF = {OK: 0, HIDDEN: 5, ROLE: 7, ACTION: 7, UNRATED: 5, NOT_RATABLE: 9, UNSAID: 5}
 WHOSE = ("own", "other's", "missing")
 
 Fields = Callable[[Caller, str], dict[str, Json]]
@@ -81,6 +81,14 @@ TICKET_CALLS = {
     "comment": Walk("AddComment", with_fields(comment="Any news?"), *STAFF_AND_OWNER),
     "note": Walk("AddComment", with_fields(comment="That kitchen again.", is_internal=True), *STAFF_ALONE),
     "comments": Walk("ListComments", just_the_ticket, *STAFF_AND_OWNER),
+    "reveal": Walk("RevealTicket", just_the_ticket, NEVER, NEVER, ANY_TICKET, NEVER),
+    "reveal a comment": Walk(
+        *("RevealComment", with_fields(comment_id=new_id())),
+        users=NEVER,
+        agent=NEVER,
+        supervisor=(UNSAID, UNSAID, HIDDEN),
+        service=NEVER,
+    ),
     "rate": Walk("RateTicket", with_fields(rating=4), (NOT_RATABLE, HIDDEN, HIDDEN), NEVER, NEVER, NEVER),
     "feedback": Walk(
         *("GetTicketFeedback", just_the_ticket),
