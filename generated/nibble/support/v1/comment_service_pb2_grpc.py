@@ -95,7 +95,8 @@ class CommentServiceServicer:
 
     def RevealComment(self, request, context):
         """Returns a comment as it was written, where it is masked otherwise. For supervisors. That somebody looked is written to the
-        ticket's history, also where nothing was masked.
+        ticket's history, in the same step and also where nothing was masked; only staff see that entry. It is no event, changes
+        neither the ticket's `version` nor its `updated_at`, and does not count as work on the ticket.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id; `NOT_FOUND` for a ticket (`TICKET_NOT_FOUND`) or a comment on it (`COMMENT_NOT_FOUND`) that does not exist; `ABORTED`

@@ -20,7 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class SensitiveFinding(_message.Message):
     """A place in a text where something stood that nobody should have written there. It is masked in every answer, event and
-    e-mail: each of its characters is an asterisk, but for the last four of a card number and an IBAN.
+    e-mail: each of its characters is an asterisk, but for the last four of a card number or an IBAN and the signs between its
+    groups. So the text is as long as it was, and the place is the same in both.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

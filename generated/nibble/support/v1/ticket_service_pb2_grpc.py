@@ -57,6 +57,10 @@ class TicketServiceStub:
 
     Text is trimmed, and CRLF and CR become newlines, before it is measured and stored. Text that is blank, or holds NUL or
     another control character but newline and tab, fails with `INVALID_ARGUMENT`.
+
+    What is sensitive in a text (card numbers, account numbers, security codes, PINs, passwords, access tokens, national ids)
+    is masked when it is written, in the answer to its own author too. `sensitive_findings` says what stood where; what it was is
+    told by `RevealTicket` and `CommentService.RevealComment` alone.
     """
 
     def __init__(self, channel):
@@ -165,6 +169,10 @@ class TicketServiceServicer:
 
     Text is trimmed, and CRLF and CR become newlines, before it is measured and stored. Text that is blank, or holds NUL or
     another control character but newline and tab, fails with `INVALID_ARGUMENT`.
+
+    What is sensitive in a text (card numbers, account numbers, security codes, PINs, passwords, access tokens, national ids)
+    is masked when it is written, in the answer to its own author too. `sensitive_findings` says what stood where; what it was is
+    told by `RevealTicket` and `CommentService.RevealComment` alone.
     """
 
     def CreateTicket(self, request, context):
@@ -293,7 +301,8 @@ class TicketServiceServicer:
 
     def RevealTicket(self, request, context):
         """Returns a ticket with its texts as they were written, where they are masked otherwise. For supervisors. That somebody
-        looked is written to the history, also where nothing was masked.
+        looked is written to the history, in the same step and also where nothing was masked; only staff see that entry. It is no
+        event, changes neither the ticket's `version` nor its `updated_at`, and does not count as work on the ticket.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `ABORTED` (`CONTENTION`) when too many others were
@@ -449,6 +458,10 @@ class TicketService:
 
     Text is trimmed, and CRLF and CR become newlines, before it is measured and stored. Text that is blank, or holds NUL or
     another control character but newline and tab, fails with `INVALID_ARGUMENT`.
+
+    What is sensitive in a text (card numbers, account numbers, security codes, PINs, passwords, access tokens, national ids)
+    is masked when it is written, in the answer to its own author too. `sensitive_findings` says what stood where; what it was is
+    told by `RevealTicket` and `CommentService.RevealComment` alone.
     """
 
     @staticmethod

@@ -58,6 +58,10 @@ class TicketServiceStub:
 
     Text is trimmed, and CRLF and CR become newlines, before it is measured and stored. Text that is blank, or holds NUL or
     another control character but newline and tab, fails with `INVALID_ARGUMENT`.
+
+    What is sensitive in a text (card numbers, account numbers, security codes, PINs, passwords, access tokens, national ids)
+    is masked when it is written, in the answer to its own author too. `sensitive_findings` says what stood where; what it was is
+    told by `RevealTicket` and `CommentService.RevealComment` alone.
     """
 
     @_typing.overload
@@ -150,7 +154,8 @@ class TicketServiceStub:
     """
     RevealTicket: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.RevealTicketRequest, _ticket_pb2.Ticket]
     """Returns a ticket with its texts as they were written, where they are masked otherwise. For supervisors. That somebody
-    looked is written to the history, also where nothing was masked.
+    looked is written to the history, in the same step and also where nothing was masked; only staff see that entry. It is no
+    event, changes neither the ticket's `version` nor its `updated_at`, and does not count as work on the ticket.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `ABORTED` (`CONTENTION`) when too many others were
@@ -211,6 +216,10 @@ class TicketServiceAsyncStub(TicketServiceStub):
 
     Text is trimmed, and CRLF and CR become newlines, before it is measured and stored. Text that is blank, or holds NUL or
     another control character but newline and tab, fails with `INVALID_ARGUMENT`.
+
+    What is sensitive in a text (card numbers, account numbers, security codes, PINs, passwords, access tokens, national ids)
+    is masked when it is written, in the answer to its own author too. `sensitive_findings` says what stood where; what it was is
+    told by `RevealTicket` and `CommentService.RevealComment` alone.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -300,7 +309,8 @@ class TicketServiceAsyncStub(TicketServiceStub):
     """
     RevealTicket: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.RevealTicketRequest, _ticket_pb2.Ticket]  # type: ignore[assignment]
     """Returns a ticket with its texts as they were written, where they are masked otherwise. For supervisors. That somebody
-    looked is written to the history, also where nothing was masked.
+    looked is written to the history, in the same step and also where nothing was masked; only staff see that entry. It is no
+    event, changes neither the ticket's `version` nor its `updated_at`, and does not count as work on the ticket.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `ABORTED` (`CONTENTION`) when too many others were
@@ -360,6 +370,10 @@ class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Text is trimmed, and CRLF and CR become newlines, before it is measured and stored. Text that is blank, or holds NUL or
     another control character but newline and tab, fails with `INVALID_ARGUMENT`.
+
+    What is sensitive in a text (card numbers, account numbers, security codes, PINs, passwords, access tokens, national ids)
+    is masked when it is written, in the answer to its own author too. `sensitive_findings` says what stood where; what it was is
+    told by `RevealTicket` and `CommentService.RevealComment` alone.
     """
 
     @_abc_1.abstractmethod
@@ -513,7 +527,8 @@ class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ticket_pb2.Ticket, _abc.Awaitable[_ticket_pb2.Ticket]]:
         """Returns a ticket with its texts as they were written, where they are masked otherwise. For supervisors. That somebody
-        looked is written to the history, also where nothing was masked.
+        looked is written to the history, in the same step and also where nothing was masked; only staff see that entry. It is no
+        event, changes neither the ticket's `version` nor its `updated_at`, and does not count as work on the ticket.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for everyone else; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist; `ABORTED` (`CONTENTION`) when too many others were
