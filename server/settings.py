@@ -144,12 +144,13 @@ class Settings:
     max_request_bytes: int = _setting(_number(int, 1_024, 104_857_600), 1_048_576)
     shutdown_delay_seconds: float = _setting(_number(float, 0, 600), 3.0)
     shutdown_grace_seconds: float = _setting(_number(float, 0, 600), 10.0)
-    user_service_target: str = _setting(needed_by=(Role.NOTIFIER,))
+    user_service_target: str | None = _setting(needed_by=(Role.NOTIFIER,))
     user_service_token_file: Path | None = _setting(Path)  # noqa: RUF009
     user_service_timeout_seconds: float = _setting(_seconds, 2.0)
     order_service_target: str | None = _setting()
     order_service_token_file: Path | None = _setting(Path)  # noqa: RUF009
     order_service_timeout_seconds: float = _setting(_seconds, 2.0)
+    order_fresh_seconds: float = _setting(_number(float, 1, 86_400), 30.0)
     dead_letter_limit: int = _setting(_number(int, 0, 100_000), 10)
     consumer_session_timeout_seconds: float = _setting(_number(float, 1, 300), 10.0)
     notify_within_seconds: float = _setting(_long, 604_800.0)

@@ -121,7 +121,6 @@ def _handlers(service: Service, boundary: Boundary, max_bytes: int) -> grpc.Gene
     handlers = {
         method.name: _handler(method, service.methods[method.name], boundary, max_bytes)
         for method in service.descriptor.methods
-        if method.name in service.methods  # until all calls of issue 6 are there
     }
     return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
 

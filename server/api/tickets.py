@@ -1,9 +1,10 @@
 """TicketService: each method hands the fields to one use case and the result back."""
 
-from nibble.support.v1 import feedback_pb2, history_pb2, ticket_pb2
+from nibble.support.v1 import feedback_pb2, history_pb2, ticket_order_pb2, ticket_pb2, ticket_requester_pb2
 from nibble.support.v1 import ticket_service_pb2 as pb
 
 from server.api.boundary import Call, Method
+from server.api.order_context import ticket_order_message, ticket_requester_message
 from server.api.translate import (
     feedback_message,
     history_message,
@@ -15,7 +16,7 @@ from server.api.translate import (
     ticket_message,
 )
 from server.domain.tickets import Ticket
-from server.usecases import feedback, lists, reveal, tickets
+from server.usecases import feedback, lists, order_context, requester, reveal, tickets
 from server.usecases.collaborators import Collaborators
 from server.usecases.lists import Page, PageRequest, TicketFilters
 
@@ -41,6 +42,8 @@ class TicketServicer:
             "GetTicketFeedback": self.get_ticket_feedback,
             "ListUnattendedTickets": self.list_unattended_tickets,
             "RevealTicket": self.reveal_ticket,
+            "GetTicketOrder": self.get_ticket_order,
+            "GetTicketRequester": self.get_ticket_requester,
         }
 
     async def create_ticket(self, request: pb.CreateTicketRequest, call: Call) -> ticket_pb2.Ticket:
@@ -153,6 +156,18 @@ class TicketServicer:
     async def reveal_ticket(self, request: pb.RevealTicketRequest, call: Call) -> ticket_pb2.Ticket:
         """`RevealTicket`."""
         return ticket_message(await reveal.reveal_ticket(self._on, call.caller, ticket_id=request.ticket_id))
+
+    async def get_ticket_order(self, request: pb.GetTicketOrderRequest, call: Call) -> ticket_order_pb2.TicketOrder:
+        """`GetTicketOrder`."""
+        known = await order_context.get_ticket_order(self._on, call.caller, request.ticket_id)
+        return ticket_order_message(known)
+
+    async def get_ticket_requester(
+        self, request: pb.GetTicketRequesterRequest, call: Call
+    ) -> ticket_requester_pb2.TicketRequester:
+        """`GetTicketRequester`."""
+        known = await requester.get_ticket_requester(self._on, call.caller, request.ticket_id)
+        return ticket_requester_message(known)
 
 
 def _tickets_page(page: Page[Ticket]) -> pb.ListTicketsResponse:

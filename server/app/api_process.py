@@ -32,12 +32,16 @@ _log = structlog.stdlib.get_logger("nibble.app")
 
 
 class Api(NamedTuple):
-    """What one API consists of; `background` runs beside it, from before its first call to after its last."""
+    """What one API consists of.
+
+    `background` runs beside it, from before its first call to after its last; `close` is called when all that is over.
+    """
 
     database: "Database"
     may_call: CallTable
     services: "Sequence[Service]"
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    close: Callable[[], Coroutine[Any, Any, None]] | None = None
 
 
 Compose = Callable[[Settings], Api]
@@ -80,10 +84,12 @@ async def _serve(settings: Settings, compose: Compose, *, until_stdin_closes: bo
     structlog.contextvars.bind_contextvars(port=settings.grpc_port)
     asked = _stop_requests(until_stdin_closes=until_stdin_closes)
     keys = _keys(settings)
-    database, may_call, services, background = compose(settings)
+    database, may_call, services, background, close = compose(settings)
     async with AsyncExitStack() as stack:
         await database.open()
         stack.push_async_callback(database.close)
+        if close is not None:
+            stack.push_async_callback(close)
         server = _server(settings, services, _boundary(settings, keys, may_call))
         for work in background:
             await stack.enter_async_context(_background(work()))

@@ -125,7 +125,7 @@ def _senders(settings: Settings) -> "Callable[[threading.Event], Sender]":
 
     composer, limits = _composer(settings), _sender_settings(settings)
     token = BearerFile(settings.user_service_token_file) if settings.user_service_token_file else None
-    channel = connect(settings.user_service_target)
+    channel = connect(settings.user_service_target or "")
     directory = UserDirectory(channel, time.monotonic, settings.user_service_timeout_seconds, token)
     gauge = QueueGauge(now)
     return lambda stop: Sender(limits, directory, _mail_server(settings, composer.domain), composer, now, stop, gauge)

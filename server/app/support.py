@@ -78,4 +78,4 @@ def _compose(settings: Settings) -> api_process.Api:
         Service(privacy, PrivacyServicer(on).methods()),
         Service(agents, AgentServicer(on).methods()),
     ]
-    return api_process.Api(database, MAY_CALL, services)
+    return api_process.Api(database, MAY_CALL, services, close=on.close)

@@ -52,18 +52,19 @@ async def _run(settings: Settings) -> None:
     small = replace(settings, db_pool_size=min(settings.db_pool_size, MOST_CONNECTIONS))
     database = api_process.database(small, PROBE)
     pace = Pace(settings.sweep_interval_seconds, settings.sweep_round_seconds)
+    # Nobody pages here, so any key will do.
+    on = collaborators(settings, database, secrets.token_bytes(32))
     await database.open()
     try:
-        # Nobody pages here, so any key will do.
-        on = collaborators(settings, database, secrets.token_bytes(32))
         await Sweeper(_sweeps(on, settings), pace, now).run(stop)
     finally:
+        await on.close()
         await database.close()
     _log.info("stopped")
 
 
 def _sweeps(on: "Collaborators", settings: Settings) -> "Sequence[Sweep]":
-    from server.usecases import attention, closing, erasure, idempotency
+    from server.usecases import attention, closing, erasure, idempotency, order_context
     from server.workers.sweeper import Sweep
 
     patience = _patience(settings)
@@ -80,6 +81,11 @@ def _sweeps(on: "Collaborators", settings: Settings) -> "Sequence[Sweep]":
             "flag_unattended",
             partial(attention.flag_unattended, on, patience),
             partial(attention.oldest_unflagged, on, patience),
+        ),
+        Sweep(
+            "missing_orders",
+            partial(order_context.fetch_missing_orders, on),
+            partial(order_context.oldest_missing_order, on),
         ),
         *_reassigning(on, settings),
     ]

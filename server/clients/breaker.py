@@ -31,6 +31,11 @@ class CircuitBreaker:
         """Whether the service is taken to be down."""
         return self._failures >= self._most
 
+    @property
+    def rests(self) -> bool:
+        """Whether nobody may call just now."""
+        return self.is_open and self._clock() < self._next_trial
+
     def admits(self) -> bool:
         """Whether the caller may call now; one that may reports `succeeded` or `failed`."""
         with self._lock:

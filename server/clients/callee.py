@@ -51,6 +51,15 @@ class Callee:
         self._trouble = ""
         known.breaker_open.set(0)
 
+    def room(self, most: int) -> int:
+        """How many of `most` questions are worth asking just now.
+
+        One, as a trial, of a service that is taken to be down, and none while it is left alone.
+        """
+        if self._breaker.rests:
+            return 0
+        return min(most, 1) if self._breaker.is_open else most
+
     @contextmanager
     def call(self) -> Iterator[Metadata]:
         """Around one call, with what goes along with it: notes how the call ends, and gives its failures one name.

@@ -15,6 +15,7 @@ from server import telemetry
 from server.clients import channel
 from server.clients.bearer import BearerFile
 from server.clients.callee import Callee, Known, Metadata, UnusableAnswer
+from server.clients.in_flight import InFlight
 from server.domain.orders import Cleaning, Delivery, Item, Order, Payment, Step, oldest_first
 from server.domain.payment_numbers import Mask, last_four_of_card, last_four_of_iban
 from server.errors import OrderServiceUnavailable
@@ -33,7 +34,10 @@ def connect(target: str) -> grpc.aio.Channel:
 
 
 class OrderBook:
-    """Looks orders up, one in a call. For one event loop."""
+    """Looks orders up, one in a call; who asks for one that is being asked for gets the same answer.
+
+    For one event loop. It keeps the channel as its own.
+    """
 
     def __init__(
         self, channel: grpc.aio.Channel, clock: Callable[[], float], timeout: float, token: BearerFile | None = None
@@ -43,8 +47,18 @@ class OrderBook:
         self._get_order: grpc.aio.UnaryUnaryMultiCallable[order_service_pb2.GetOrderRequest, bytes] = (
             channel.unary_unary(_METHOD, request_serializer=order_service_pb2.GetOrderRequest.SerializeToString)
         )
+        self._channel = channel
         self._timeout = timeout
         self._service = Callee(KNOWN, clock, token)
+        self._in_flight = InFlight(self._ask)
+
+    async def close(self) -> None:
+        """Hang up; nothing can be asked from then on."""
+        await self._channel.close()
+
+    def room(self, most: int) -> int:
+        """How many of `most` questions are worth asking just now; see Callee.room."""
+        return self._service.room(most)
 
     async def order(self, order_id: UUID) -> Order | None:
         """The order with this id; None where there is none.
@@ -53,6 +67,9 @@ class OrderBook:
             OrderServiceUnavailable: it could not be asked for, or what came is not this order; at once while the
                 breaker is open or too many ask.
         """
+        return await self._in_flight.answer(order_id)
+
+    async def _ask(self, order_id: UUID) -> Order | None:
         with self._service.call() as metadata:
             answer = await self._answer(order_id, metadata)
             return None if answer is None else read_order(order_id, answer)

@@ -16,6 +16,7 @@ from server import telemetry
 from server.clients import channel
 from server.clients.bearer import BearerFile
 from server.clients.callee import Callee, Known
+from server.clients.in_flight import InFlight
 from server.domain.users import User, usable_email, usable_name
 from server.errors import UserServiceUnavailable
 
@@ -72,7 +73,10 @@ class UserDirectory:
 
 
 class AsyncUserDirectory:
-    """Looks users up one by one, and remembers them for a while. For one event loop."""
+    """Looks users up one by one, and remembers them for a while; who asks for one that is being asked for waits along.
+
+    For one event loop. It keeps the channel as its own.
+    """
 
     def __init__(
         self, channel: grpc.aio.Channel, clock: Callable[[], float], timeout: float, token: BearerFile | None = None
@@ -82,9 +86,15 @@ class AsyncUserDirectory:
         self._batch_get_users: grpc.aio.UnaryUnaryMultiCallable[user_service_pb2.BatchGetUsersRequest, bytes] = (
             channel.unary_unary(_METHOD, request_serializer=user_service_pb2.BatchGetUsersRequest.SerializeToString)
         )
+        self._channel = channel
         self._timeout = timeout
         self._service = Callee(KNOWN, clock, token)
         self._memory = _Memory(clock)
+        self._in_flight = InFlight(self._look_up)
+
+    async def close(self) -> None:
+        """Hang up; nobody can be asked for from then on."""
+        await self._channel.close()
 
     async def user(self, user_id: UUID) -> User | None:
         """The user with this id; None where nobody has it.
@@ -93,9 +103,10 @@ class AsyncUserDirectory:
             UserServiceUnavailable: they could not be asked for; at once while the breaker is open or too many ask.
         """
         known = self._memory.of([user_id])
-        if user_id not in known:
-            known = self._memory.learn(_read([user_id], await self._ask([user_id])))
-        return known[user_id]
+        return known[user_id] if user_id in known else await self._in_flight.answer(user_id)
+
+    async def _look_up(self, user_id: UUID) -> User | None:
+        return self._memory.learn(_read([user_id], await self._ask([user_id])))[user_id]
 
     async def _ask(self, ids: Sequence[UUID]) -> user_service_pb2.BatchGetUsersResponse:
         with self._service.call() as metadata:

@@ -1100,3 +1100,66 @@ CHANGE_AVAILABILITY = _change_availability()
 LIST_WILLING_AGENTS = _list_willing_agents()
 LIST_TICKETS_OF_AWAY = _tickets_of_away()
 LONGEST_AWAY = _longest_away()
+
+
+# --- The orders that tickets are about --------------------------------------------------------------------------------
+
+_AWAITED = ticket_orders.c.state == literal_column("'pending'", Text)
+_OF_ORDER = (ticket_orders.c.ticket_id == uuid("ticket_id")) & (ticket_orders.c.order_id == uuid("order_id"))
+_OF_THE_TICKET = (ticket_orders.c.ticket_id == tickets.c.id) & (ticket_orders.c.order_id == tickets.c.order_id)
+
+GET_TICKET_ORDER = compiled(
+    select(
+        *(tickets.c[name] for name in ("id", "user_id", "order_id")),
+        *(ticket_orders.c[name] for name in ("state", "snapshot", "fetched_at")),
+    )
+    .select_from(tickets.outerjoin(ticket_orders, _OF_THE_TICKET))
+    .where(tickets.c.id == uuid("ticket_id"))
+)
+
+
+def _store_order() -> Statement:
+    """Keep what the Order Service said, unless it has said something since `asked_at`.
+
+    An order that it once knew stays as it was when it says that it does not know it.
+    """
+    known: ColumnElement[bool] = text("new_state") == literal_column("'known'", Text)
+    newest = ticket_orders.c.fetched_at.is_(None) | (ticket_orders.c.fetched_at < moment("asked_at"))
+    return compiled(
+        update(ticket_orders)
+        .where(_OF_ORDER, newest, known | (ticket_orders.c.state != literal_column("'known'", Text)))
+        .values(state=text("new_state"), snapshot=param("snapshot", JSONB), fetched_at=moment("now"))
+        .returning(ticket_orders.c.ticket_id)
+    )
+
+
+def _claim_missing_orders() -> Statement:
+    """Lease the `limit` orders that have been due longest, and tell which; those that others lock are passed over.
+
+    They are found again by where they lie: not knowing the limit, PostgreSQL would read the whole table.
+    """
+    place: ColumnElement[Any] = literal_column("ticket_orders.ctid")
+    longest_due = (
+        select(place)
+        .select_from(ticket_orders)
+        .where(_AWAITED, ticket_orders.c.next_try_at <= moment("due"))
+        .order_by(ticket_orders.c.next_try_at)
+        .limit(_LIMIT)
+        .with_for_update(skip_locked=True)
+    )
+    is_among = place == any_(func.array(longest_due.scalar_subquery()))
+    leased = update(ticket_orders).where(is_among, _AWAITED).values(next_try_at=moment("leased_until"))
+    return compiled(leased.returning(*(ticket_orders.c[name] for name in ("ticket_id", "order_id", "attempts"))))
+
+
+STORE_ORDER = _store_order()
+CLAIM_MISSING_ORDERS = _claim_missing_orders()
+PUT_OFF_ORDER = compiled(
+    update(ticket_orders)
+    .where(_OF_ORDER, _AWAITED)
+    .values(next_try_at=moment("next_try_at"), attempts=param("attempts", Integer))
+    .returning(ticket_orders.c.ticket_id)
+)
+OLDEST_MISSING_ORDER = compiled(
+    select(func.min(ticket_orders.c.next_try_at)).where(_AWAITED, ticket_orders.c.next_try_at <= moment("due"))
+)

@@ -3,10 +3,11 @@
 Source: contract, section 4, column "who", and the comments of the protos.
 """
 
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from server.domain.callers import EVERYONE, STAFF, USERS, Caller, CallTable, Role
-from server.domain.tickets import Status, Ticket
+from server.domain.tickets import Status
 from server.errors import ActionNotAllowed, TicketNotFound
 
 SUPERVISORS = frozenset({Role.SUPPORT_SUPERVISOR})
@@ -39,7 +40,18 @@ MAY_CALL: CallTable = {
 }
 
 
-def require_sight(caller: Caller, ticket: Ticket | None, ticket_id: UUID) -> Ticket:
+class Owned(Protocol):
+    """A ticket, or what is known of one."""
+
+    @property
+    def user_id(self) -> UUID:
+        """The owner."""
+
+
+T = TypeVar("T", bound=Owned)
+
+
+def require_sight(caller: Caller, ticket: T | None, ticket_id: UUID) -> T:
     """The ticket, for those who may see it: its owner, staff and services.
 
     Raises:

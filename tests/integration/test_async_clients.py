@@ -157,6 +157,12 @@ async def test_a_service_that_is_gone_fails_at_once_and_is_found_again(line: Lin
     assert not line.is_given_up
 
 
+async def turns(count: int) -> None:
+    """So many turns of the event loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def is_no(answer: Awaitable[bool]) -> bool:
     return not await answer
 
@@ -168,7 +174,7 @@ async def test_once_the_breaker_is_open_nobody_waits_for_a_frozen_service(stack:
         waited = [await line.seconds_to_fail() for _ in range(FAILURES)]
         assert min(waited) > TIMEOUT * 0.9
         began = time.monotonic()
-        assert max(await asyncio.gather(*[line.seconds_to_fail() for _ in range(200)])) < TIMEOUT
+        assert max(await asyncio.gather(*[line.seconds_to_fail() for _ in range(100)])) < TIMEOUT
         assert time.monotonic() - began < TIMEOUT
     finally:
         process.kill(signal.SIGCONT)
@@ -201,15 +207,26 @@ async def test_a_caller_that_goes_away_ends_the_call_and_says_nothing_of_the_ser
     line.control.give(behaviour="slow")
     before = line.counted("GIVEN_UP")
     calls = [asyncio.ensure_future(line.ask(uuid4())) for _ in range(MOST_AT_ONCE)]
-    await asyncio.sleep(0)
+    await turns(3)
     for call in calls:
         call.cancel()
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(it, asyncio.CancelledError) for it in ended)
+    # The questions end a turn after those who wait for them.
+    await turns(3)
     assert line.counted("GIVEN_UP") == before + MOST_AT_ONCE
     assert not line.is_given_up
     line.control.give()
     assert all(await asyncio.gather(*[line.ask(uuid4()) for _ in range(MOST_AT_ONCE)]))
+
+
+async def test_many_who_ask_for_the_same_at_once_are_one_call(line: Line) -> None:
+    line.control.give(behaviour="slow", seconds=TIMEOUT / 5)
+    before, wanted = line.counted("OK"), uuid4()
+    answers = await asyncio.gather(*[line.ask(wanted) for _ in range(3 * MOST_AT_ONCE)])
+    assert answers[0] is not None
+    assert all(answer is answers[0] for answer in answers)
+    assert line.counted("OK") == before + 1
 
 
 async def test_a_token_that_was_replaced_is_shown_from_then_on(
@@ -239,6 +256,22 @@ async def test_an_order_comes_without_what_pays_for_it(orders: Line) -> None:
     )  # fmt: skip
     snapshot = str(to_json(order))
     assert not [secret for secret in (CARD, CARD.replace(" ", ""), IBAN, CVV) if secret in snapshot]
+
+
+async def test_an_order_book_says_how_many_questions_are_worth_asking(stack: Stack, clock: Clock) -> None:
+    book = OrderBook(order_service.connect(stack.service_env()["ORDER_SERVICE_TARGET"]), clock, TIMEOUT)
+    assert book.room(8) == 8
+    stack.order_service.give(behaviour="failing")
+    for _ in range(FAILURES):
+        with pytest.raises(OrderServiceUnavailable):
+            await book.order(uuid4())
+    assert book.room(8) == 0
+    clock.now += PAUSE
+    assert book.room(8) == 1
+    stack.order_service.give()
+    assert await book.order(uuid4())
+    assert book.room(8) == 8
+    await book.close()
 
 
 async def test_an_order_that_is_not_there_is_an_answer(orders: Line) -> None:

@@ -30,6 +30,7 @@ USUAL_LIMITS = PoolLimits()
 KEY_TTL = timedelta(days=7)
 CHANGEABLE_FOR = timedelta(days=7)
 CLOSES_AFTER = timedelta(days=3)
+FRESH = timedelta(seconds=30)
 EVERY_TICKET = TicketFilters()
 EMPTY = """
     TRUNCATE admin_service.support_tickets, admin_service.ticket_comments, admin_service.ticket_events,
@@ -89,7 +90,7 @@ class Desk(NamedTuple):
         """A desk with a pool of its own."""
         clock, db = Clock(), CountingDatabase(dsn, limits)
         on = Collaborators(
-            db, PageTokens(b"k" * 32), clock, uuid7, KEY_TTL, reopen_on_comment, CHANGEABLE_FOR, CLOSES_AFTER
+            db, PageTokens(b"k" * 32), clock, uuid7, KEY_TTL, reopen_on_comment, CHANGEABLE_FOR, CLOSES_AFTER, FRESH
         )
         await db.open()
         try:

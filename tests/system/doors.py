@@ -69,6 +69,8 @@ CALLS = {
     "ListTicketHistory": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/history"),
     "RateTicket": Binding("TicketService", "PUT", "/api/v1/tickets/{ticket_id}/feedback"),
     "GetTicketFeedback": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/feedback"),
+    "GetTicketOrder": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/order"),
+    "GetTicketRequester": Binding("TicketService", "GET", "/api/v1/tickets/{ticket_id}/requester"),
     "AddComment": Binding("CommentService", "POST", "/api/v1/tickets/{ticket_id}/comments"),
     "ListComments": Binding("CommentService", "GET", "/api/v1/tickets/{ticket_id}/comments"),
     "RevealTicket": Binding("TicketService", "POST", "/api/v1/tickets/{ticket_id}/reveal"),

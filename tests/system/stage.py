@@ -69,7 +69,12 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
         # Durable: tests kill PostgreSQL and count what is left.
         # As in production, a worker that stops goes on until the gateway has seen it.
         # Of the hundreds of agents that the tests make up, few are told of each new ticket.
-        env = {"SHUTDOWN_DELAY_SECONDS": "3", "STAFF_SEEN_WITHIN_SECONDS": "20", "SWEEP_INTERVAL_SECONDS": "1"}
+        env = {
+            "SHUTDOWN_DELAY_SECONDS": "3",
+            "STAFF_SEEN_WITHIN_SECONDS": "20",
+            "SWEEP_INTERVAL_SECONDS": "1",
+            "ORDER_FRESH_SECONDS": "1",
+        }
         stack = Stack(folder, Ports.free(WORKERS), workers=WORKERS, env=env)
         publish(stack.identity.jwks_file, *map(signer, ALGORITHMS), *odd_keys().values())
         with stack, ExitStack() as cleanup:

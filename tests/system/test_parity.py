@@ -27,6 +27,8 @@ from tests.system.vocabulary import (
 INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED = 3, 5, 6, 7
 FAILED_PRECONDITION, ABORTED, UNAUTHENTICATED = 9, 10, 16
 
+# Whom the User Service calls the same in every life.
+SOMEBODY = "01920000-0000-7000-8000-0000000012ab"
 UUID_OR_TIME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
@@ -52,6 +54,11 @@ def play(story: Story) -> None:
     texts = {"subject": " Cold soup ", "description": "It was hot\r\nwhen it left. 🍲", "order_id": new_id()}
     ticket = story.tell("CreateTicket", owner, **texts, priority="urgent")["id"]
     story.tell("CreateTicket", app, subject="For a user", description="d", user_id=owner.id)
+    somebodys = story.tell("CreateTicket", app, subject="For somebody", description="d", user_id=SOMEBODY)["id"]
+    for caller in (agent, boss):
+        story.tell("GetTicketOrder", caller, ticket_id=ticket)
+        story.tell("GetTicketOrder", caller, ticket_id=somebodys)
+        story.tell("GetTicketRequester", caller, ticket_id=somebodys)
     story.tell("CreateTicket", owner, subject="Plain", description="d")
     story.tell("GetTicket", owner, ticket_id=ticket.upper())
     story.tell("AssignTicket", boss, ticket_id=ticket, assigned_to=agent.id, expected_version=1)
@@ -113,7 +120,7 @@ def work_as_a_team(story: Story, ticket: str, agent: Caller, boss: Caller) -> No
 
 
 def masked(told: list[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
-    """The same with every UUID and time as the number of its first appearance, and no page token."""
+    """The same with every UUID and time as the number of its first appearance, no page token and no age."""
     seen: dict[str, str] = {}
 
     def mask(value: Json) -> Json:
@@ -122,7 +129,7 @@ def masked(told: list[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
         if isinstance(value, list):
             return [mask(item) for item in value]
         if isinstance(value, dict):
-            return {name: mask(item) for name, item in value.items() if name != "next_page_token"}
+            return {name: mask(item) for name, item in value.items() if name not in ("next_page_token", "age_seconds")}
         return value
 
     return [(call, answer._replace(payload=mask(answer.payload))) for call, answer in told]
@@ -320,6 +327,17 @@ REFUSALS = [
     no_ticket("GetTicketFeedback", "agent", "{missing}"),
     no_ticket("GetTicketFeedback", "stranger", "{resolved}"),
     Refusal("GetTicketFeedback", "owner", {"ticket_id": "{closed}"}, NOT_FOUND, "FEEDBACK_NOT_FOUND"),
+    *(
+        refusal
+        for call in ("GetTicketOrder", "GetTicketRequester")
+        for refusal in (
+            role(call, "owner", ticket_id="{open}"),
+            role(call, "service", ticket_id="{open}"),
+            bad(call, "agent", "ticket_id", ticket_id="x"),
+            no_ticket(call, "agent", "{missing}"),
+            no_ticket(call, "supervisor", "{missing}"),
+        )
+    ),
     role("AddComment", "service", ticket_id="{open}", comment="c"),
     bad("AddComment", "owner", "ticket_id comment", ticket_id="x", comment="\t"),
     bad("AddComment", "owner", "comment idempotency-key", ticket_id="{open}", comment="", key="a b"),

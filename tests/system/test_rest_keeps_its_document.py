@@ -29,7 +29,7 @@ def some_tickets(stage: Stage, owner: Caller, comments: dict[str, str]) -> Itera
     """One of each status, with a comment, whose id goes into `comments`; the closed one is rated."""
     supervisor = as_supervisor()
     for status in ("open", "in_progress", "resolved", "closed"):
-        ticket = open_ticket(stage.rest, owner)
+        ticket = open_ticket(stage.rest, owner, order_id=new_id())
         comments[ticket["id"]] = comment(stage.rest, supervisor, ticket)["id"]
         yield ticket if status == "open" else move(stage.rest, supervisor, ticket, status)
         if status == "closed":

@@ -64,6 +64,7 @@ def for_oneself(caller: Caller, ticket: str) -> dict[str, Json]:
 
 
 STAFF_AND_OWNER = (OWN_TICKET, ANY_TICKET, ANY_TICKET, NEVER)
+STAFF_READ = (NEVER, ANY_TICKET, ANY_TICKET, NEVER)
 STAFF_ALONE = ((ACTION, HIDDEN, HIDDEN), ANY_TICKET, ANY_TICKET, NEVER)
 TICKET_CALLS = {
     "get": Walk("GetTicket", just_the_ticket, OWN_TICKET, ANY_TICKET, ANY_TICKET, ANY_TICKET),
@@ -97,6 +98,8 @@ TICKET_CALLS = {
         supervisor=(UNRATED, UNRATED, HIDDEN),
         service=NEVER,
     ),
+    "order": Walk("GetTicketOrder", just_the_ticket, *STAFF_READ),
+    "requester": Walk("GetTicketRequester", just_the_ticket, *STAFF_READ),
 }
 
 OWN, OTHERS, OWN_ASSIGNED, OTHERS_ASSIGNED = "own", "other's", "own, assigned", "other's, assigned"

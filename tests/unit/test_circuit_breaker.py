@@ -37,6 +37,19 @@ def test_it_says_whether_it_is_open() -> None:
     assert not CircuitBreaker(Clock()).is_open
 
 
+def test_it_rests_while_nobody_may_call_and_no_longer() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    rested = [breaker.rests]
+    clock.now += 10
+    rested.append(breaker.rests)
+    assert breaker.admits()
+    rested.append(breaker.rests)
+    breaker.succeeded()
+    rested.append(breaker.rests)
+    assert rested == [True, False, True, False]
+
+
 def test_after_the_pause_one_caller_tries_and_the_others_do_not() -> None:
     clock = Clock()
     breaker = opened(clock)

@@ -42,11 +42,13 @@ class TicketOrder(_message.Message):
         pending: TicketOrder._State.ValueType  # 2
         """The Order Service could not be asked so far. It is asked again by itself."""
         current: TicketOrder._State.ValueType  # 3
-        """The Order Service has just told it."""
+        """The Order Service has told it just now, or within the last half a minute (the service may be set to another time)."""
         snapshot: TicketOrder._State.ValueType  # 4
-        """The Order Service can't be asked just now; this is what it told last, at `fetched_at`."""
+        """The Order Service can't be asked just now, or does not know the order any more; this is what it told last, at
+        `fetched_at`.
+        """
         unknown_order: TicketOrder._State.ValueType  # 5
-        """The Order Service knows no order with this id."""
+        """The Order Service knows no order with this id, and never did. It is asked again whenever the call is made."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """How much is known."""
@@ -58,11 +60,13 @@ class TicketOrder(_message.Message):
     pending: TicketOrder.State.ValueType  # 2
     """The Order Service could not be asked so far. It is asked again by itself."""
     current: TicketOrder.State.ValueType  # 3
-    """The Order Service has just told it."""
+    """The Order Service has told it just now, or within the last half a minute (the service may be set to another time)."""
     snapshot: TicketOrder.State.ValueType  # 4
-    """The Order Service can't be asked just now; this is what it told last, at `fetched_at`."""
+    """The Order Service can't be asked just now, or does not know the order any more; this is what it told last, at
+    `fetched_at`.
+    """
     unknown_order: TicketOrder.State.ValueType  # 5
-    """The Order Service knows no order with this id."""
+    """The Order Service knows no order with this id, and never did. It is asked again whenever the call is made."""
 
     @_typing.final
     class Money(_message.Message):
@@ -343,7 +347,7 @@ class TicketOrder(_message.Message):
     state: Global___TicketOrder.State.ValueType
     """How much is known."""
     order_id: _builtins.str
-    """The UUID of the order; absent when the ticket is about none."""
+    """The UUID of the order; absent when the ticket is about none, or its owner's data was erased."""
     age_seconds: _builtins.int
     """How many seconds ago that was. In `current`, `snapshot` and `unknown_order`."""
     owner_takes_part: _builtins.bool

@@ -278,8 +278,9 @@ class TicketServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTicketOrder(self, request, context):
-        """Returns the order that a ticket is about, as the Order Service tells it. For staff. It never waits longer than a moment,
-        and never fails because the Order Service does: then it answers with what is known, and says how old that is.
+        """Returns the order that a ticket is about, as the Order Service tells it. For staff. It waits for the Order Service for two
+        seconds at most (the service may be set to another time), and never fails because that does: then it answers with what is
+        known, and says how old that is. What could not be fetched when it was asked for is fetched by itself later.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
@@ -289,8 +290,8 @@ class TicketServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTicketRequester(self, request, context):
-        """Returns who a ticket's owner is, as the User Service tells it. For staff. It never waits longer than a moment, and never
-        fails because the User Service does.
+        """Returns who a ticket's owner is, as the User Service tells it. For staff. It waits for the User Service for two seconds at
+        most (the service may be set to another time), and never fails because that does: then it answers `pending`.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.

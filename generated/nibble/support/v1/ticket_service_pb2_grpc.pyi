@@ -139,15 +139,16 @@ class TicketServiceStub:
     somebody else.
     """
     GetTicketOrder: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketOrderRequest, _ticket_order_pb2.TicketOrder]
-    """Returns the order that a ticket is about, as the Order Service tells it. For staff. It never waits longer than a moment,
-    and never fails because the Order Service does: then it answers with what is known, and says how old that is.
+    """Returns the order that a ticket is about, as the Order Service tells it. For staff. It waits for the Order Service for two
+    seconds at most (the service may be set to another time), and never fails because that does: then it answers with what is
+    known, and says how old that is. What could not be fetched when it was asked for is fetched by itself later.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
     """
     GetTicketRequester: _grpc.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketRequesterRequest, _ticket_requester_pb2.TicketRequester]
-    """Returns who a ticket's owner is, as the User Service tells it. For staff. It never waits longer than a moment, and never
-    fails because the User Service does.
+    """Returns who a ticket's owner is, as the User Service tells it. For staff. It waits for the User Service for two seconds at
+    most (the service may be set to another time), and never fails because that does: then it answers `pending`.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
@@ -294,15 +295,16 @@ class TicketServiceAsyncStub(TicketServiceStub):
     somebody else.
     """
     GetTicketOrder: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketOrderRequest, _ticket_order_pb2.TicketOrder]  # type: ignore[assignment]
-    """Returns the order that a ticket is about, as the Order Service tells it. For staff. It never waits longer than a moment,
-    and never fails because the Order Service does: then it answers with what is known, and says how old that is.
+    """Returns the order that a ticket is about, as the Order Service tells it. For staff. It waits for the Order Service for two
+    seconds at most (the service may be set to another time), and never fails because that does: then it answers with what is
+    known, and says how old that is. What could not be fetched when it was asked for is fetched by itself later.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
     """
     GetTicketRequester: _aio.UnaryUnaryMultiCallable[_ticket_service_pb2.GetTicketRequesterRequest, _ticket_requester_pb2.TicketRequester]  # type: ignore[assignment]
-    """Returns who a ticket's owner is, as the User Service tells it. For staff. It never waits longer than a moment, and never
-    fails because the User Service does.
+    """Returns who a ticket's owner is, as the User Service tells it. For staff. It waits for the User Service for two seconds at
+    most (the service may be set to another time), and never fails because that does: then it answers `pending`.
 
     Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
     id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
@@ -500,8 +502,9 @@ class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ticket_service_pb2.GetTicketOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ticket_order_pb2.TicketOrder, _abc.Awaitable[_ticket_order_pb2.TicketOrder]]:
-        """Returns the order that a ticket is about, as the Order Service tells it. For staff. It never waits longer than a moment,
-        and never fails because the Order Service does: then it answers with what is known, and says how old that is.
+        """Returns the order that a ticket is about, as the Order Service tells it. For staff. It waits for the Order Service for two
+        seconds at most (the service may be set to another time), and never fails because that does: then it answers with what is
+        known, and says how old that is. What could not be fetched when it was asked for is fetched by itself later.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
@@ -513,8 +516,8 @@ class TicketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ticket_service_pb2.GetTicketRequesterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ticket_requester_pb2.TicketRequester, _abc.Awaitable[_ticket_requester_pb2.TicketRequester]]:
-        """Returns who a ticket's owner is, as the User Service tells it. For staff. It never waits longer than a moment, and never
-        fails because the User Service does.
+        """Returns who a ticket's owner is, as the User Service tells it. For staff. It waits for the User Service for two seconds at
+        most (the service may be set to another time), and never fails because that does: then it answers `pending`.
 
         Fails with `PERMISSION_DENIED` (`ROLE_NOT_ALLOWED`) for users and services; `INVALID_ARGUMENT` (`INVALID_FIELDS`) for a malformed
         id; `NOT_FOUND` (`TICKET_NOT_FOUND`) for a ticket that does not exist.
