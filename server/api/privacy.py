@@ -1,18 +1,15 @@
 """PrivacyService: each method hands the fields to one use case and the result back."""
 
-from datetime import datetime
-from uuid import UUID
-
 from nibble.support.v1 import privacy_service_pb2 as pb
-from nibble.support.v1 import ticket_order_pb2
 
 from server.api.boundary import Call, Method
+from server.api.order_context import ticket_order_message
 from server.api.translate import comment_message, feedback_message, history_message, ticket_message
 from server.domain.events import HistoryEntry
 from server.domain.tickets import Comment
 from server.usecases import erasure, export
 from server.usecases.collaborators import Collaborators
-from server.usecases.export import OrderKnown, Record, TicketRecord
+from server.usecases.export import Record, TicketRecord
 from server.usecases.lists import PageRequest
 
 
@@ -52,28 +49,9 @@ class PrivacyServicer:
                 return pb.PersonalRecord(
                     ticket=ticket_message(ticket),
                     feedback=feedback and feedback_message(feedback, self._on.feedback_changeable_for),
-                    order=order and _order(order, ticket.id, self._on.clock()),
+                    order=order and ticket_order_message(order),
                 )
             case Comment():
                 return pb.PersonalRecord(comment=comment_message(record))
             case HistoryEntry():
                 return pb.PersonalRecord(history_entry=history_message(record))
-
-
-# The words of `ticket_orders`, for what the Order Service was not asked about just now.
-_STATE = {
-    "pending": ticket_order_pb2.TicketOrder.pending,
-    "known": ticket_order_pb2.TicketOrder.snapshot,
-    "unknown_order": ticket_order_pb2.TicketOrder.unknown_order,
-}
-
-
-def _order(order: OrderKnown, ticket_id: UUID, now: datetime) -> ticket_order_pb2.TicketOrder:
-    age = None if order.fetched_at is None else int((now - order.fetched_at).total_seconds())
-    return ticket_order_pb2.TicketOrder(
-        ticket_id=str(ticket_id),
-        state=_STATE[order.state],
-        order_id=str(order.order_id),
-        fetched_at=order.fetched_at,  # type: ignore[arg-type]
-        age_seconds=age,
-    )

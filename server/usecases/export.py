@@ -1,17 +1,19 @@
 """Handing out all that is kept about a person, page by page: tickets, then the comments on them, then their history."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from server.db import statements
+from server.domain import ticket_orders
 from server.domain.callers import Caller
 from server.domain.events import HistoryEntry
 from server.domain.feedback import Feedback
 from server.domain.paging import FIRST, Position
 from server.domain.privacy import EXPORTED, Part
+from server.domain.ticket_orders import Held, TicketOrder
 from server.domain.tickets import Comment, Ticket
 from server.domain.validation import Fields
 from server.usecases.collaborators import Collaborators
@@ -20,21 +22,12 @@ from server.usecases.lists import Page, PageRequest
 TICKETS_AT_ONCE = 200
 
 
-class OrderKnown(NamedTuple):
-    """What of a ticket's order is stored: how much is known, and the snapshot as the row has it."""
-
-    state: str
-    order_id: UUID
-    snapshot: dict[str, Any] | None
-    fetched_at: datetime | None
-
-
 class TicketRecord(NamedTuple):
     """A ticket with what belongs to it."""
 
     ticket: Ticket
     feedback: Feedback | None
-    order: OrderKnown | None
+    order: TicketOrder | None
 
 
 Record = TicketRecord | Comment | HistoryEntry
@@ -101,18 +94,19 @@ def _position(record: Record) -> Position:
 
 async def _tickets(on: Collaborators, user_id: UUID, after: Position, limit: int) -> Sequence[Record]:
     values = {"user_id": user_id, "after_id": after.id, "limit": limit}
-    return await on.db.fetch_all(statements.EXPORT_TICKETS, values, _ticket_record)
+    return await on.db.fetch_all(statements.EXPORT_TICKETS, values, partial(_ticket_record, on))
 
 
-def _ticket_record(row: tuple[Any, ...]) -> TicketRecord:
+def _ticket_record(on: Collaborators, row: tuple[Any, ...]) -> TicketRecord:
     fields = iter(row)
     ticket = Ticket._make(islice(fields, len(Ticket._fields)))
     feedback = Feedback._make(islice(fields, len(Feedback._fields)))
-    order = OrderKnown._make(fields)
+    state, order_id, snapshot, fetched_at = fields
+    held = Held(ticket.id, ticket.user_id, order_id, state, snapshot, fetched_at)
     return TicketRecord(
         ticket,
         None if feedback.ticket_id is None else feedback,
-        None if order.order_id is None else order,
+        None if order_id is None else ticket_orders.seen(held, on.clock(), on.order_fresh),
     )
 
 

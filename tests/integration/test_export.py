@@ -4,9 +4,13 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 
+from devstack.order_service import usual_order
+from server.clients.order_service import read_order
 from server.domain.callers import Caller
 from server.domain.events import HistoryEntry
+from server.domain.orders import to_json
 from server.domain.tickets import Comment
 from server.errors import InvalidFields
 from server.usecases import export
@@ -14,6 +18,7 @@ from server.usecases.export import TicketRecord
 from server.usecases.lists import Page, PageRequest
 from tests.integration.privacy_acts import export_of
 from tests.integration.vocabulary import (
+    START,
     Desk,
     as_agent,
     as_customer,
@@ -86,6 +91,21 @@ async def test_a_ticket_comes_with_its_feedback_and_what_is_known_of_its_order(d
     assert (first.order.state, first.order.order_id) == ("pending", order_id)
     assert isinstance(second, TicketRecord)
     assert (second.feedback, second.order) == (None, None)
+
+
+async def test_an_order_that_is_known_comes_with_its_snapshot(desk: Desk) -> None:
+    owner, order_id = as_customer(), uuid4()
+    ticket = await open_ticket(desk, owner, order_id=str(order_id))
+    order = read_order(order_id, usual_order(str(order_id)))
+    await query(
+        desk,
+        "UPDATE admin_service.ticket_orders SET state = 'known', snapshot = %s, fetched_at = %s WHERE ticket_id = %s",
+        Jsonb(to_json(order)), START - timedelta(hours=1), ticket.id,
+    )  # fmt: skip
+    record, *_ = await whole(export_of(desk, owner))
+    assert isinstance(record, TicketRecord)
+    assert record.order is not None
+    assert (record.order.state, record.order.order, record.order.age) == ("snapshot", order, timedelta(hours=1))
 
 
 async def test_an_export_is_noted_once_in_the_history_of_each_ticket_for_staff_alone(desk: Desk) -> None:
