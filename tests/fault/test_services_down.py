@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -36,14 +36,17 @@ CALLERS, ASKERS = 2, 1
 FEWEST_CALLS = 500
 """Of each kind on each side in each trouble."""
 MOST_TIMES_SLOWER = 1.2
+# One in a hundred of so many calls is five; two hiccups of the machine make them ten and more.
+LARGEST_SHARE = 0.05
 # So long more calls are made where the figures have not come out well.
-SECONDS_EACH = 20.0
+SECONDS_EACH = 15.0
 # Of calls to the Order and the User Service (…_SERVICE_TIMEOUT_SECONDS): what waits for one takes as long.
 TIMEOUT = 2.0
 # What a busy machine adds to that where it is waited for.
 MARGIN = 1.5
 ASK_AGAIN_SECONDS = 0.1
-BACK_WITHIN_SECONDS = PAUSE + 20
+# A breaker's pause, and what a busy machine takes to fetch some thousand orders.
+BACK_WITHIN_SECONDS = PAUSE + 50
 
 
 class Side(StrEnum):
@@ -58,7 +61,7 @@ class Figures:
     """How long the calls took in one trouble. Any thread may write."""
 
     trouble: str
-    seconds: dict[tuple[Side, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    seconds: dict[tuple[Side, str], list[float]] = field(default_factory=lambda: defaultdict(list), repr=False)
     told: dict[Side, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """How much those were told to be known who asked for orders and owners."""
     tickets: dict[Side, str] = field(default_factory=dict)
@@ -87,19 +90,18 @@ class Figures:
         """Whether there are enough of them, and the p99 of no kind is too high."""
         return self.fewest() >= FEWEST_CALLS and max(map(self.ratio, KINDS)) <= MOST_TIMES_SLOWER
 
-    def more_than_by_accident(self) -> dict[str, str]:
-        """The kinds of which clearly more than one in a hundred calls are too slow.
-
-        Of as many calls of the same p99 the numbers above it differ by chance: three standard deviations are allowed.
-        """
-        found = {}
+    def in_normal_p99s(self, side: Side) -> Iterator[float]:
+        """Every call's seconds, of whatever kind, by the normal p99 of its kind."""
         for kind in KINDS:
-            too_long = MOST_TIMES_SLOWER * p99(self.seconds[Side.NORMAL, kind])
-            calls = self.seconds[Side.TROUBLED, kind]
-            usual, slow = len(calls) / 100, sum(took > too_long for took in calls)
-            if slow > usual + 3 * math.sqrt(2 * usual):
-                found[kind] = f"{slow} of {len(calls)} take longer than {too_long:.3f} s"
-        return found
+            normal = p99(self.seconds[Side.NORMAL, kind])
+            yield from (took / normal for took in self.seconds[side, kind])
+
+    def often_slow(self) -> dict[str, float]:
+        """The kinds of which far more than one call in a hundred is too slow, and what share of them is."""
+        limits = {kind: MOST_TIMES_SLOWER * p99(self.seconds[Side.NORMAL, kind]) for kind in KINDS}
+        calls = {kind: self.seconds[Side.TROUBLED, kind] for kind in KINDS}
+        shares = {kind: sum(took > limits[kind] for took in calls[kind]) / len(calls[kind]) for kind in KINDS}
+        return {kind: share for kind, share in shares.items() if share > LARGEST_SHARE}
 
     def waits(self, side: Side) -> int:
         """How many calls took as long as one takes that waits for a service."""
@@ -122,11 +124,6 @@ def p99(seconds: Iterable[float]) -> float:
     """By nearest rank."""
     took = sorted(seconds)
     return took[math.ceil(len(took) * 0.99) - 1]
-
-
-def of_all(measured: Sequence[Figures], side: Side) -> Iterator[float]:
-    """The seconds of every call, whatever the kind and the trouble."""
-    return chain(*(figures.seconds[side, kind] for figures in measured for kind in KINDS))
 
 
 def steps(owner: Caller, agent: Caller, ticket: str) -> dict[str, tuple[Caller, dict[str, Json]]]:
@@ -203,9 +200,10 @@ def test_no_call_waits_for_other_services_or_fails_with_them_and_what_was_missed
 ) -> None:
     """What is compared is the p99 of all calls of a kind on the two sides, which take turns at every step.
 
-    So whatever else the machine does meets both. Still such a figure is an accident now and then: more calls are made
-    while it is too high, and in the end it is wrong where clearly more calls are slow than by accident. The p99 of all
-    calls together, some thousand on each side, must come out well in any case.
+    So whatever else the machine does meets both. Still the p99 of one kind in one trouble, which is its sixth longest
+    call, is an accident now and then: more calls are made while it is too high. What is held in the end is that of all
+    calls together, six thousand and more on each side, each measured by the normal p99 of its kind; and that of no kind
+    in any trouble far more calls are slow.
     """
     measured: list[Figures] = []
     try:
@@ -214,7 +212,7 @@ def test_no_call_waits_for_other_services_or_fails_with_them_and_what_was_missed
                 figures = measure(doors, trouble)
             measured.append(figures)
             print(*figures.lines(), sep="\n")  # noqa: T201
-            assert figures.more_than_by_accident() == {}
+            assert figures.often_slow() == {}
             assert figures.waits(Side.TROUBLED) <= figures.waits(Side.NORMAL) + 2
             assert figures.told[Side.TROUBLED].keys() == {"calls", "pending"}
             assert max(chain(*(figures.seconds[Side.TROUBLED, call] for call in ASKING))) < TIMEOUT + MARGIN
@@ -223,8 +221,8 @@ def test_no_call_waits_for_other_services_or_fails_with_them_and_what_was_missed
     finally:
         behave(stage)
     well_since = time.monotonic()
-    normal, troubled = (p99(of_all(measured, side)) for side in Side)
-    print(f"p99 of all calls: {troubled * 1000:.1f} ms, normal {normal * 1000:.1f} ms ({troubled / normal:.2f})")  # noqa: T201
+    normal, troubled = (p99(chain(*(figures.in_normal_p99s(side) for figures in measured))) for side in Side)
+    print(f"all calls: {troubled / normal:.2f} times the normal p99")  # noqa: T201
     assert troubled <= MOST_TIMES_SLOWER * normal
     missing = "SELECT count(*) FROM admin_service.ticket_orders WHERE state = 'pending'"
     eventually(lambda: stage.query(missing) == [(0,)], BACK_WITHIN_SECONDS)
