@@ -56,15 +56,16 @@ async def _run(settings: Settings) -> None:
     on = collaborators(settings, database, secrets.token_bytes(32))
     await database.open()
     try:
-        await Sweeper(_sweeps(on, settings), pace, now).run(stop)
+        await Sweeper(sweeps(on, settings), pace, now).run(stop)
     finally:
         await on.close()
         await database.close()
     _log.info("stopped")
 
 
-def _sweeps(on: "Collaborators", settings: Settings) -> "Sequence[Sweep]":
-    from server.usecases import attention, closing, erasure, idempotency, order_context
+def sweeps(on: "Collaborators", settings: Settings) -> "Sequence[Sweep]":
+    """All that this sweeper is to do; README.md says what each is for."""
+    from server.usecases import attention, closing, erasure, idempotency
     from server.workers.sweeper import Sweep
 
     patience = _patience(settings)
@@ -82,13 +83,20 @@ def _sweeps(on: "Collaborators", settings: Settings) -> "Sequence[Sweep]":
             partial(attention.flag_unattended, on, patience),
             partial(attention.oldest_unflagged, on, patience),
         ),
-        Sweep(
-            "missing_orders",
-            partial(order_context.fetch_missing_orders, on),
-            partial(order_context.oldest_missing_order, on),
-        ),
+        *_asking_for_orders(on),
         *_reassigning(on, settings),
     ]
+
+
+def _asking_for_orders(on: "Collaborators") -> "Sequence[Sweep]":
+    """Off where there is no Order Service: what nobody can ever do is not due."""
+    from server.usecases import order_context
+    from server.workers.sweeper import Sweep
+
+    if on.orders is None:
+        return []
+    fetch = partial(order_context.fetch_missing_orders, on)
+    return [Sweep("missing_orders", fetch, partial(order_context.oldest_missing_order, on))]
 
 
 def _reassigning(on: "Collaborators", settings: Settings) -> "Sequence[Sweep]":

@@ -270,6 +270,7 @@ def test_envoy_knows_where_the_other_servers_are(name: str) -> None:
         ("notifier", "mail", ("SMTP_HOST", "SMTP_PORT")),
         ("api", "user-service", ("USER_SERVICE_TARGET",)),
         ("api", "order-service", ("ORDER_SERVICE_TARGET",)),
+        ("sweeper", "order-service", ("ORDER_SERVICE_TARGET",)),
     ],
 )
 def test_what_stands_in_for_others_is_found(role: str, name: str, settings: Sequence[str]) -> None:
