@@ -14,8 +14,9 @@ from server.detection.tokens import access_tokens
 from server.domain.sensitive import Finding, Kind
 
 _A_DIGIT = re.compile(r"\d")
-# Six digits that at most three signs part: the least that any number of a card, an account or a person has.
-_A_LONG_NUMBER = re.compile(r"\d(?:[^\d\n]{0,3}\d){5}")
+# Six digits that at most three signs part: the least that any number of a card, an account or a person has. Newlines
+# among them: a number goes on in the next line where the text was broken, or where it was copied from a table.
+_A_LONG_NUMBER = re.compile(r"\d(?:\D{0,3}\d){5}")
 _ANYTHING = re.compile("")
 
 

@@ -9,8 +9,8 @@ from stdnum import iban, numdb
 from server.detection.reading import Reading
 
 # A country and check digits, not within a word, or after "IBAN" written in one with it.
-_BEGINNING = re.compile(r"(?:(?<=iban)|(?<![^\W_]))([a-z]{2}) ?\d ?\d(?=[ .\-]?[a-z0-9])")
-_SEPARATORS = re.compile(r"[ .\-]")
+_BEGINNING = re.compile(r"(?:(?<=iban)|(?<![^\W_]))([a-z]{2}) ?\d ?\d(?=[ .\-\n]?[a-z0-9])")
+_SEPARATORS = re.compile(r"[ .\-\n]")
 _LENGTH_OF = re.compile(r"(\d+)!([nac])")
 _CHARACTERS = {"n": r"\d", "a": "[a-z]", "c": "[a-z0-9]"}
 
@@ -33,5 +33,5 @@ def _shape(country: str) -> re.Pattern[str] | None:
     known = numdb.get("iban").info(country.upper())[0][1].get("bban")
     if known is None:
         return None
-    parts = "".join(rf"(?:[ .\-]?{_CHARACTERS[kind]}){{{size}}}" for size, kind in _LENGTH_OF.findall(known))
+    parts = "".join(rf"(?:[ .\-\n]?{_CHARACTERS[kind]}){{{size}}}" for size, kind in _LENGTH_OF.findall(known))
     return re.compile(rf"{country}(?: ?\d){{2}}{parts}(?![^\W_])")

@@ -18,9 +18,10 @@ def _folded(char: str) -> str:
     return unicodedata.normalize("NFKC", char) if "\uff01" <= char <= "\uff5e" else char
 
 
-# Format characters (zero-width blanks, joiners, soft hyphens), variation selectors and combining accents print nothing
-# of their own, so a digit is next to a digit although one of them stands between.
-_BY_CATEGORY = {"Cf": "", "Mn": "", "Zs": " ", "Zl": "\n", "Zp": "\n", "Pd": "-", "Pi": '"', "Pf": '"'}
+# Format characters (zero-width blanks, joiners, soft hyphens), variation selectors, combining accents and what encloses
+# a character, as in keycap emoji, print nothing of their own, so a digit is next to a digit although one of them stands
+# between.
+_BY_CATEGORY = {"Cf": "", "Mn": "", "Me": "", "Zs": " ", "Zl": "\n", "Zp": "\n", "Pd": "-", "Pi": '"', "Pf": '"'}
 _LETTERS = {"ı": "i", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"}
 _SIGNS = {"−": "-", "‚": '"', "„": '"', "…": "."}
 

@@ -102,6 +102,8 @@ def test_a_card_with_one_digit_changed_is_none(card: str) -> None:
         "4111\u20111111−1111–1111",
         "4111  1111  1111  1111",
         "4111 1111\n1111 1111",
+        "4111\n1111\n1111\n1111",
+        "4️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1️⃣1",
         "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1",
         "41 11 11 11 11 11 11 11",
         "41111111 11111111",
@@ -109,6 +111,11 @@ def test_a_card_with_one_digit_changed_is_none(card: str) -> None:
 )
 def test_a_card_is_one_however_its_digits_are_written(written: str) -> None:
     assert found(f"Пицца 🍕: {written} ok") == [(Kind.CARD_NUMBER, written)]
+
+
+def test_an_account_goes_on_in_the_next_line() -> None:
+    written = "DE89 3704\n0044 0532 0130 00"
+    assert found(f"refund to {written} please") == [(Kind.IBAN, written)]
 
 
 def test_an_accented_text_keeps_its_positions() -> None:
@@ -189,6 +196,7 @@ HOSTILE = {
     "digits": "4",
     "digits one by one": "4 ",
     "groups": "4444 ",
+    "groups one below the other": "4444\n",
     "cards": "4111 1111 1111 1111 ",
     "foreign groups": "٤٤٤٤ ",
     "hidden signs": "4\u200b",
