@@ -12,7 +12,29 @@ _EVENT_TYPES = (
     " 'ticket_closed', 'ticket_flagged', 'ticket_rated', 'ticket_erased', 'ticket_revealed', 'ticket_exported'"
 )
 
+# All at once or none: statements of running processes take these tables in different orders, so that one that waits for
+# the first could have the last one already. Whoever has not come to an end within half a second, before PostgreSQL
+# looks for deadlocks, is let through.
+_LOCK = """
+    DO $$
+    BEGIN
+        FOR attempt IN 1..100 LOOP
+            BEGIN
+                SET LOCAL lock_timeout = '500ms';
+                LOCK TABLE admin_service.support_tickets, admin_service.ticket_comments, admin_service.ticket_events,
+                    admin_service.idempotency_keys IN ACCESS EXCLUSIVE MODE;
+                SET LOCAL lock_timeout = DEFAULT;
+                RETURN;
+            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+                PERFORM pg_sleep(0.5 * random());
+            END;
+        END LOOP;
+        RAISE lock_not_available USING MESSAGE = 'the tables are in use; try again when less is going on';
+    END
+    $$
+"""
 _STATEMENTS = (
+    _LOCK,
     # What exists counts from now on: neither flags nor closings, which people are told of, come all at once. The
     # default is also for processes of the version before, which go on creating tickets.
     """
@@ -161,6 +183,6 @@ _STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Add columns, tables and the constraint on assignments. Writers wait while the indexes are built."""
+    """Add columns, tables and the constraint on assignments. Everybody waits while the indexes are built, readers too."""
     for statement in _STATEMENTS:
         op.execute(statement)

@@ -1,0 +1,80 @@
+"""Processes of the version before go on writing while the schema changes under them."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import psycopg
+
+from server.db.migrations import MIGRATIONS
+from server.db.migrator import migrate
+from tests.integration.vocabulary import START
+
+# The tables of a keyed creation in its order, and those of a keyed comment.
+CREATE = """
+    WITH claimed AS (
+        INSERT INTO admin_service.idempotency_keys (caller_id, call, key, payload_hash, resource_id, created_at)
+        VALUES (%(id)s, 'CreateTicket', 'key', '', %(id)s, %(now)s) RETURNING resource_id
+    )
+    INSERT INTO admin_service.support_tickets (
+        id, user_id, subject, description, status, priority, created_at, updated_at, version, event_count, history_count
+    )
+    SELECT resource_id, resource_id, 'Cold soup', '', 'open', 'low', %(now)s, %(now)s, 1, 1, 1 FROM claimed
+"""
+COMMENT = """
+    WITH locked AS (
+        SELECT id FROM admin_service.support_tickets WHERE id = %(id)s FOR UPDATE
+    ), claimed AS (
+        INSERT INTO admin_service.idempotency_keys (caller_id, call, key, payload_hash, resource_id, created_at)
+        SELECT %(id)s, 'AddComment', 'key', '', id, %(now)s FROM locked RETURNING resource_id
+    )
+    INSERT INTO admin_service.ticket_comments (id, ticket_id, user_id, comment, is_internal, created_at, author_role)
+    SELECT gen_random_uuid(), resource_id, resource_id, 'Still waiting.', false, %(now)s, 'customer' FROM claimed
+"""
+
+
+class Writer(threading.Thread):
+    """Creates tickets and comments on them, one after the other."""
+
+    def __init__(self, dsn: str, stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._dsn = dsn
+        self._stop_at = stop
+        self.begun = threading.Event()
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        """Until it is stopped or fails."""
+        try:
+            with psycopg.connect(self._dsn, autocommit=True) as connection:
+                while not self._stop_at.is_set():
+                    values = {"id": uuid4(), "now": START}
+                    connection.execute(CREATE.encode(), values)
+                    connection.execute(COMMENT.encode(), values)
+                    self.begun.set()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test tells it
+            self.failure = error
+
+
+@contextmanager
+def written_by(dsn: str, number: int) -> Iterator[list[Writer]]:
+    """Writers at work."""
+    stop = threading.Event()
+    writers = [Writer(dsn, stop) for _ in range(number)]
+    for writer in writers:
+        writer.start()
+    try:
+        assert all(writer.begun.wait(10) for writer in writers)
+        yield writers
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join(10)
+
+
+def test_the_migration_arrives_amid_writers_of_the_version_before_and_none_of_them_fails(empty_dsn: str) -> None:
+    migrate(empty_dsn, MIGRATIONS, "0002")
+    with written_by(empty_dsn, 8) as writers:
+        assert migrate(empty_dsn, MIGRATIONS) is not None
+    assert [writer.failure for writer in writers if writer.failure] == []
