@@ -41,6 +41,7 @@ from sqlalchemy.types import TypeEngine
 
 from server.db.statement import Statement, compiled, moment, param, text, uuid
 from server.db.tables import (
+    QUIET_SINCE,
     SHARD,
     Moment,
     agents,
@@ -419,8 +420,9 @@ def _given_as_read() -> ColumnElement[bool]:
     )
 
 
+_RESOLVED: ColumnElement[bool] = tickets.c.status == literal_column(f"'{Status.RESOLVED}'", Text)
 # While others comment on it a ticket keeps its version, but it is quiet no longer.
-_STILL_QUIET = tickets.c.quiet_since <= moment("quiet_before")
+_STILL_QUIET = _RESOLVED & (moment("quiet_before") >= QUIET_SINCE)
 
 CREATE_TICKET = _create_ticket(keyed=False)
 CREATE_TICKET_ONCE = _create_ticket(keyed=True)
@@ -546,12 +548,12 @@ LIST_COMMENTS = compiled(
 )
 
 LIST_QUIET_TICKETS = compiled(
-    select(tickets.c.quiet_since, *TICKET_COLUMNS)
-    .where(_STILL_QUIET, tuple_(tickets.c.quiet_since, tickets.c.id) > tuple_(moment("after_time"), uuid("after_id")))
-    .order_by(tickets.c.quiet_since, tickets.c.id)
+    select(QUIET_SINCE, *TICKET_COLUMNS)
+    .where(_STILL_QUIET, tuple_(QUIET_SINCE, tickets.c.id) > tuple_(moment("after_time"), uuid("after_id")))
+    .order_by(QUIET_SINCE, tickets.c.id)
     .limit(_LIMIT)
 )
-QUIET_LONGEST = compiled(select(func.min(tickets.c.quiet_since)).where(_STILL_QUIET))
+QUIET_LONGEST = compiled(select(func.min(QUIET_SINCE)).where(_STILL_QUIET))
 
 HISTORY_COLUMNS = [events.c[name] for name in HistoryEntry._fields]
 

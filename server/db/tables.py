@@ -3,6 +3,8 @@
 The migrations create them; a test compares the two.
 """
 
+from datetime import datetime
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -70,8 +72,7 @@ tickets = Table(
     # Since when nobody of the staff has done anything with it, and when it was flagged for that.
     Column("unattended_since", Moment, nullable=False, server_default=func.now()),
     Column("flagged_at", Moment),
-    # While it is resolved: since when nobody has said anything. Null otherwise, so that comments on other tickets move
-    # nothing that is in an index.
+    # While it is resolved: since when nobody has said anything. See QUIET_SINCE.
     Column("quiet_since", Moment),
     Column("findings", JSONB),
     PrimaryKeyConstraint("id", name="support_tickets_pkey"),
@@ -116,11 +117,13 @@ Index(
     tickets.c.id,
     postgresql_where=text("flagged_at IS NOT NULL"),
 )
+# Of a resolved ticket. A process of the version before resolves and reopens without a word of `quiet_since`.
+QUIET_SINCE: ColumnElement[datetime] = func.greatest(tickets.c.quiet_since, tickets.c.resolved_at, type_=Moment)
 Index(
     "support_tickets_quiet",
-    tickets.c.quiet_since,
+    QUIET_SINCE,
     tickets.c.id,
-    postgresql_where=text("quiet_since IS NOT NULL"),
+    postgresql_where=text("status = 'resolved'"),
 )
 Index("support_tickets_by_user", tickets.c.user_id, tickets.c.status, tickets.c.created_at, tickets.c.id)
 

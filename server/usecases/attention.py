@@ -1,7 +1,7 @@
 """The sweep that flags tickets which staff have left alone for too long."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from server.db import statements
 from server.domain.attention import FLAGGED, Patience, Unattended, last_due
@@ -13,7 +13,6 @@ from server.usecases.recording import event_values
 from server.usecases.sweeping import TimeLeft, one_by_one
 
 TICKETS_AT_ONCE = 100
-_ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 async def flag_unattended(on: Collaborators, patience: Patience, now: datetime, time_left: TimeLeft) -> int:
@@ -52,7 +51,7 @@ async def _unattended(
     values = {
         "rank": TRIAGE_RANK[priority],
         "last_due": due,
-        "after_since": after.unattended_since if after else _ALWAYS,
+        "after_since": after.unattended_since if after else FIRST.created_at,
         "after_id": after.id if after else FIRST.id,
         "limit": limit,
     }

@@ -13,6 +13,7 @@ import pytest
 from server.db import statements
 from server.db.database import PoolLimits
 from server.db.statement import Statement
+from server.domain.paging import FIRST
 from server.domain.tickets import Ticket
 from server.usecases import closing
 from server.usecases.closing import close_quiet_tickets, quiet_longest_due
@@ -120,6 +121,32 @@ async def test_a_rating_says_nothing_that_a_ticket_would_stay_open_for(desk: Des
     await rate(desk, ticket)
     assert await sweep(desk) == 1
     check_history(await events_of(desk, ticket), await look_at(desk, ticket))
+
+
+# What a process of the version before, which knows nothing of quiet tickets, does to one.
+REOPENED_AS_BEFORE = "UPDATE admin_service.support_tickets SET status = 'open', resolved_at = null WHERE id = %s"
+RESOLVED_AS_BEFORE = {
+    "new": "UPDATE admin_service.support_tickets SET quiet_since = null WHERE id = %s",
+    "reopened": "UPDATE admin_service.support_tickets SET quiet_since = quiet_since - interval '1 year' WHERE id = %s",
+}
+
+
+@pytest.mark.parametrize("what", RESOLVED_AS_BEFORE)
+async def test_what_a_process_of_the_version_before_has_resolved_is_closed_in_time(desk: Desk, what: str) -> None:
+    ticket = await move(desk, await open_ticket(desk), "resolved")
+    await query(desk, RESOLVED_AS_BEFORE[what], ticket.id)
+    desk.clock.pass_by(CLOSES_AFTER - MOMENT)
+    assert await sweep(desk) == 0
+    desk.clock.pass_by(MOMENT)
+    assert await sweep(desk) == 1
+
+
+async def test_what_a_process_of_the_version_before_has_reopened_is_not_taken_for_quiet(desk: Desk) -> None:
+    ticket = await move(desk, await open_ticket(desk), "resolved")
+    await query(desk, REOPENED_AS_BEFORE, ticket.id)
+    desk.clock.pass_by(10 * CLOSES_AFTER)
+    assert await sweep(desk) == 0
+    assert await quiet_longest_due(desk.on, desk.clock()) is None
 
 
 @pytest.mark.parametrize("status", ["open", "in_progress", "closed"])
@@ -235,7 +262,7 @@ async def test_batch_by_batch_until_nothing_is_due(desk: Desk, monkeypatch: pyte
 
 async def test_when_no_time_is_left_the_rest_waits_for_the_next_round(desk: Desk) -> None:
     await put_quiet_tickets(desk, 5)
-    looks = iter([1.0, 1.0, 0.0])
+    looks = iter([1.0, 1.0, 1.0, 0.0])
     assert await close_quiet_tickets(desk.on, START, lambda: next(looks)) == 3
     assert await sweep(desk) == 2
 
@@ -251,7 +278,7 @@ async def test_it_is_told_since_when_the_oldest_should_have_been_closed(desk: De
 @pytest.mark.parametrize(("statement", "most"), [("LIST_QUIET_TICKETS", PAGE), ("QUIET_LONGEST", 1)])
 async def test_due_tickets_are_found_by_how_long_they_have_been_quiet(desk: Desk, statement: str, most: int) -> None:
     await put_quiet_tickets(desk, 10_000)
-    values = closing._Place()._asdict() | {"quiet_before": START - CLOSES_AFTER, "limit": PAGE}
+    values = {"after_time": FIRST.created_at, "after_id": FIRST.id, "quiet_before": START - CLOSES_AFTER, "limit": PAGE}
     with psycopg.connect(desk.dsn, autocommit=True) as connection:
         connection.execute(b"VACUUM ANALYZE admin_service.support_tickets")
         connection.execute(b"SET plan_cache_mode = force_generic_plan")

@@ -54,7 +54,7 @@ _STATEMENTS = (
     """,
     """
     CREATE INDEX support_tickets_quiet
-        ON admin_service.support_tickets (quiet_since, id) WHERE quiet_since IS NOT NULL
+        ON admin_service.support_tickets (GREATEST(quiet_since, resolved_at), id) WHERE status = 'resolved'
     """,
     "ALTER TABLE admin_service.ticket_comments ADD COLUMN findings jsonb",
     """
@@ -183,6 +183,6 @@ _STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Add columns, tables and the constraint on assignments. Everybody waits while the indexes are built, readers too."""
+    """Add columns, tables and the constraint on assignments. All wait while the indexes are built, readers too."""
     for statement in _STATEMENTS:
         op.execute(statement)
