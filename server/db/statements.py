@@ -704,7 +704,8 @@ def _erase_ticket() -> Statement:
     """Erase one ticket of `erased_user_id` and all that belongs to it, in rows that nobody else is just writing.
 
     Nothing happens where somebody is, or has since `history_count` was read: this statement would not see what they
-    added. Nobody is waited for: a relay marks events in an order of its own, and each would have what the other wants.
+    added; nor where the erasure is finished: what the user has written since then is theirs. Nobody is waited for: a
+    relay marks events in an order of its own, and each would have what the other wants.
     """
     locked = (
         select(tickets.c.id)
@@ -712,6 +713,10 @@ def _erase_ticket() -> Statement:
             tickets.c.id == uuid("ticket_id"),
             tickets.c.user_id == uuid("erased_user_id"),
             tickets.c.history_count == param("history_count", Integer),
+            select(literal_column("1"))
+            .select_from(erasures)
+            .where(erasures.c.id == uuid("pseudonym"), erasures.c.finished_at.is_(None))
+            .exists(),
         )
         .with_for_update(key_share=True, skip_locked=True)
         .cte("locked")

@@ -7,7 +7,6 @@ ticket is erased once, as a whole and with its event; where one of them is kille
 import asyncio
 import random
 import time
-from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -44,7 +43,7 @@ async def erase_personal_data(on: Collaborators, caller: Caller, *, user_id: str
     fields.check()
     end = time.monotonic() + CALL_SECONDS
     erasure = await _begin(on, caller, wanted)
-    await _go_on(on, erasure, on.clock, lambda: end - time.monotonic())
+    await _go_on(on, erasure, lambda: end - time.monotonic())
     return await _progress(on, erasure)
 
 
@@ -66,14 +65,14 @@ async def _progress(on: Collaborators, erasure: Erasure) -> Progress:
     return progress
 
 
-async def _go_on(on: Collaborators, erasure: Erasure, clock: Callable[[], datetime], time_left: TimeLeft) -> int:
+async def _go_on(on: Collaborators, erasure: Erasure, time_left: TimeLeft) -> int:
     """Erase until nothing is left or the time is over; returns how many tickets were erased here."""
     done = pauses = 0
     while True:
         listed = await _list(on, erasure)
-        if not listed and await _finish(on, erasure, clock()):
+        if not listed and await _finish(on, erasure):
             return done
-        count = await _erase_some(on, erasure, listed, clock, time_left)
+        count = await _erase_some(on, erasure, listed, time_left)
         done += count
         pauses += not count
         if time_left() <= 0 or pauses > MOST_PAUSES:
@@ -87,22 +86,16 @@ async def _list(on: Collaborators, erasure: Erasure) -> list[Erasable]:
     return await on.db.fetch_all(statements.LIST_ERASABLE, values, Erasable._make)
 
 
-async def _erase_some(
-    on: Collaborators,
-    erasure: Erasure,
-    listed: list[Erasable],
-    clock: Callable[[], datetime],
-    time_left: TimeLeft,
-) -> int:
+async def _erase_some(on: Collaborators, erasure: Erasure, listed: list[Erasable], time_left: TimeLeft) -> int:
     done = 0
     for ticket in random.sample(listed, min(TICKETS_AT_ONCE, len(listed))):
-        done += await _erase(on, erasure, ticket, clock())
+        done += await _erase(on, erasure, ticket)
         if time_left() <= 0:
             break
     return done
 
 
-async def _erase(on: Collaborators, erasure: Erasure, ticket: Erasable, now: datetime) -> bool:
+async def _erase(on: Collaborators, erasure: Erasure, ticket: Erasable) -> bool:
     """Whether it was done: not where others are at the ticket, or have written on it since it was listed."""
     if erasure.user_id is None:
         raise ValueError("the erasure is finished")
@@ -111,26 +104,26 @@ async def _erase(on: Collaborators, erasure: Erasure, ticket: Erasable, now: dat
         "erased_user_id": erasure.user_id,
         "ticket_id": ticket.id,
         "history_count": ticket.history_count,
-        **event_values(on, erasure.requester, (erased(erasure.user_id),), now),
+        **event_values(on, erasure.requester, (erased(erasure.user_id),), on.clock()),
     }
     return await on.db.fetch_one(statements.ERASE_TICKET, values, tuple) is not None
 
 
-async def _finish(on: Collaborators, erasure: Erasure, now: datetime) -> bool:
+async def _finish(on: Collaborators, erasure: Erasure) -> bool:
     """Whether it is finished, by whomever; not where a ticket of the user has come up meanwhile."""
-    values = {"pseudonym": erasure.id, "user_id": erasure.user_id, "now": now}
+    values = {"pseudonym": erasure.id, "user_id": erasure.user_id, "now": on.clock()}
     await on.db.fetch_all(statements.FINISH_ERASURE, values, tuple)
     return (await _progress(on, erasure)).finished
 
 
-async def go_on_erasing(on: Collaborators, now: datetime, time_left: TimeLeft) -> int:
+async def go_on_erasing(on: Collaborators, _now: datetime, time_left: TimeLeft) -> int:
     """The sweep of erasures that are under way, the oldest first; returns how many tickets were erased."""
     done, after = 0, FIRST
     while True:
         values = {"after_created_at": after.created_at, "after_id": after.id, "limit": ERASURES_AT_ONCE}
         under_way = await on.db.fetch_all(statements.LIST_UNFINISHED_ERASURES, values, Erasure._make)
         for erasure in under_way:
-            done += await _go_on(on, erasure, lambda: now, time_left)
+            done += await _go_on(on, erasure, time_left)
             if time_left() <= 0:
                 return done
         if len(under_way) < ERASURES_AT_ONCE:

@@ -395,6 +395,26 @@ async def test_a_sweep_without_time_left_ends_after_a_ticket(desk: Desk) -> None
     assert await erasure.go_on_erasing(desk.on, desk.clock.now, NEVER_OVER) == 2
 
 
+async def test_whoever_is_late_erases_nothing_that_was_written_after_the_end(desk: Desk) -> None:
+    owner = as_customer()
+    await open_ticket(desk, owner)
+    seen_by_a_sweep = await erasure._begin(desk.on, as_supervisor(), owner.id)
+    assert await erase(desk, owner) == Progress(finished=True, erased_tickets=1)
+    new = await open_ticket(desk, owner)
+    assert await erasure._go_on(desk.on, seen_by_a_sweep, NEVER_OVER) == 0
+    assert await look_at(desk, new) == new
+
+
+async def test_a_sweep_erases_at_the_time_at_which_it_does_not_at_which_it_began(desk: Desk) -> None:
+    owner, began = as_customer(), desk.clock.now
+    await erasure._begin(desk.on, as_supervisor(), owner.id)
+    desk.clock.pass_by(timedelta(seconds=10))
+    ticket = await open_ticket(desk, owner)
+    assert await erasure.go_on_erasing(desk.on, began, NEVER_OVER) == 1
+    created, erased = await events_of(desk, ticket)
+    assert created["occurred_at"] <= erased["occurred_at"] == desk.clock.now
+
+
 async def test_what_was_not_sent_before_goes_out_without_the_users_data(desk: Desk) -> None:
     owner = as_customer()
     await open_ticket(desk, owner, subject="Marzipan", order_id=WORDS["order_id"])
