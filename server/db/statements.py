@@ -241,15 +241,19 @@ def _conceal(row: CTE, ticket_id: str) -> Insert:
 
 def _await_order(created: CTE) -> CTE:
     """A row for what the Order Service will tell, where the ticket is about an order."""
+    return _awaited(created, created.c.created_at).cte("awaited")
+
+
+def _awaited(ticket: CTE, due: ColumnElement[Any]) -> Insert:
     values = {
-        "ticket_id": created.c.id,
-        "order_id": created.c.order_id,
+        "ticket_id": ticket.c.id,
+        "order_id": ticket.c.order_id,
         "state": literal_column("'pending'"),
-        "next_try_at": created.c.created_at,
+        "next_try_at": due,
         "attempts": literal_column("0"),
     }
-    rows = select(*values.values()).where(created.c.order_id.is_not(None))
-    return insert(ticket_orders).from_select(list(values), rows).cte("awaited")
+    rows = select(*values.values()).where(ticket.c.order_id.is_not(None))
+    return pg_insert(ticket_orders).from_select(list(values), rows)
 
 
 def _returning_ticket(ticket: CTE, *others: CTE) -> Statement:
@@ -1125,6 +1129,16 @@ GET_TICKET_ORDER = compiled(
 )
 
 
+def _await_order_of() -> Statement:
+    """A row for the order of a ticket that has none yet; not where an erasure comes first, which waits for nobody."""
+    ticket = select(tickets.c.id, tickets.c.order_id).where(
+        tickets.c.id == uuid("ticket_id"), tickets.c.order_id == uuid("order_id")
+    )
+    awaited = _awaited(ticket.with_for_update(read=True).cte("locked"), moment("now"))
+    awaited = awaited.on_conflict_do_nothing(constraint=ticket_orders.primary_key)
+    return compiled(awaited.returning(ticket_orders.c.ticket_id))
+
+
 def _store_order() -> Statement:
     """Keep what the Order Service said, unless it has said something since `asked_at`.
 
@@ -1159,6 +1173,7 @@ def _claim_missing_orders() -> Statement:
     return compiled(leased.returning(*(ticket_orders.c[name] for name in ("ticket_id", "order_id", "attempts"))))
 
 
+AWAIT_ORDER = _await_order_of()
 STORE_ORDER = _store_order()
 CLAIM_MISSING_ORDERS = _claim_missing_orders()
 PUT_OFF_ORDER = compiled(

@@ -30,7 +30,11 @@ class Kept(StrEnum):
 
 
 class Held(NamedTuple):
-    """A ticket, and what is kept of its order: nothing where the ticket has none, or has lost it to an erasure."""
+    """A ticket, and what is kept of its order.
+
+    Nothing is where it has none, has lost it to an erasure, or nobody has looked at it that a version without orders
+    has created.
+    """
 
     ticket_id: UUID
     user_id: UUID
@@ -54,7 +58,7 @@ class TicketOrder(NamedTuple):
 
 def is_worth_asking(held: Held, now: datetime, fresh: timedelta) -> bool:
     """Whether the Order Service may know more than what is kept: not where it has spoken within `fresh`."""
-    if held.state is None:
+    if held.order_id is None:
         return False
     return held.fetched_at is None or now - held.fetched_at > fresh
 

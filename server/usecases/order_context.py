@@ -45,6 +45,9 @@ async def get_ticket_order(on: Collaborators, caller: Caller, ticket_id: str) ->
     wanted = fields.uuid("ticket_id", ticket_id)
     fields.check()
     held = await _held(on, caller, wanted)
+    if held.state is None and held.order_id is not None:
+        values = {"ticket_id": held.ticket_id, "order_id": held.order_id, "now": on.clock()}
+        await on.db.fetch_all(statements.AWAIT_ORDER, values, tuple)
     if ticket_orders.is_worth_asking(held, on.clock(), on.order_fresh) and await _learn(on, held):
         # Told from what is stored: the ticket may have been erased meanwhile.
         held = await _held(on, caller, wanted)

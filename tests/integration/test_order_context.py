@@ -132,6 +132,41 @@ async def erase(desk: Desk, ticket: Ticket) -> None:
 # --- GetTicketOrder ---------------------------------------------------------------------------------------------------
 
 
+async def unawaited(counter: Counter) -> Ticket:
+    """A ticket about an order, as a process of the version before creates it."""
+    ticket = await counter.ticket()
+    await query(counter.desk, "DELETE FROM admin_service.ticket_orders WHERE ticket_id = %s", ticket.id)
+    return ticket
+
+
+async def test_an_order_of_a_ticket_from_before_there_were_any_is_kept_once_somebody_looks(counter: Counter) -> None:
+    ticket = await unawaited(counter)
+    assert await counter.sweep() == 0
+    assert (await counter.look(ticket)).state is State.CURRENT
+    assert (await counter.row(ticket))["state"] == "known"
+
+
+async def test_where_nobody_answers_such_an_order_is_fetched_by_the_sweep(counter: Counter) -> None:
+    ticket = await unawaited(counter)
+    counter.orders.give(behaviour="failing")
+    assert (await counter.look(ticket)).state is State.PENDING
+    counter.orders.give()
+    assert await counter.sweep() == 1
+    assert (await counter.look(ticket)).state is State.CURRENT
+
+
+async def test_an_erasure_keeps_such_an_order_from_coming_back(counter: Counter) -> None:
+    ticket = await unawaited(counter)
+    values = {"ticket_id": ticket.id, "order_id": ticket.order_id, "now": counter.desk.clock()}
+    async with await psycopg.AsyncConnection.connect(counter.desk.dsn) as eraser:
+        await eraser.execute("SELECT FROM admin_service.support_tickets WHERE id = %s FOR NO KEY UPDATE", [ticket.id])
+        await eraser.execute("UPDATE admin_service.support_tickets SET order_id = NULL WHERE id = %s", [ticket.id])
+        late = asyncio.create_task(counter.desk.db.fetch_all(statements.AWAIT_ORDER, values, tuple))
+        await asyncio.wait([late], timeout=0.2)
+    await late
+    assert await counter.states() == []
+
+
 async def test_an_order_is_awaited_from_its_tickets_creation_on(counter: Counter) -> None:
     ticket = await counter.ticket()
     before = asked()

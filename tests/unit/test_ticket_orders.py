@@ -44,10 +44,9 @@ def test_a_ticket_without_an_order_says_so_and_nobody_is_asked() -> None:
     assert not is_worth_asking(nothing, NOW, FRESH)
 
 
-def test_an_order_without_a_row_is_pending_and_nobody_is_asked_since_nothing_could_be_kept() -> None:
-    lost = held(None)
-    assert seen(lost, NOW, FRESH) == TicketOrder(TICKET, State.PENDING, ORDER_ID)
-    assert not is_worth_asking(lost, NOW, FRESH)
+def test_an_order_that_nobody_has_looked_at_is_pending_and_worth_asking() -> None:
+    assert seen(held(None), NOW, FRESH) == TicketOrder(TICKET, State.PENDING, ORDER_ID)
+    assert is_worth_asking(held(None), NOW, FRESH)
 
 
 def test_what_was_never_told_is_pending_and_worth_asking() -> None:
