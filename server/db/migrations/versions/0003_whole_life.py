@@ -114,8 +114,8 @@ _STATEMENTS = (
     CREATE INDEX ticket_orders_pending
         ON admin_service.ticket_orders (next_try_at, ticket_id) WHERE state = 'pending'
     """,
-    # Of what is worked on: behind all that ever was, new tickets would wait for days. For the others the Order Service is
-    # asked when somebody looks.
+    # Of what is worked on: behind all that ever was, new tickets would wait for days. The others are asked for when
+    # somebody looks.
     """
     INSERT INTO admin_service.ticket_orders (ticket_id, order_id, state, next_try_at, attempts)
         SELECT id, order_id, 'pending', now(), 0 FROM admin_service.support_tickets

@@ -1,4 +1,4 @@
-"""Processes of the version before go on writing while the schema changes under them."""
+"""The schema changes under tickets that exist, and under processes of the version before that go on writing."""
 
 import threading
 from collections.abc import Iterator
@@ -78,3 +78,33 @@ def test_the_migration_arrives_amid_writers_of_the_version_before_and_none_of_th
     with written_by(empty_dsn, 8) as writers:
         assert migrate(empty_dsn, MIGRATIONS) is not None
     assert [writer.failure for writer in writers if writer.failure] == []
+
+
+TICKETS = b"""
+    INSERT INTO admin_service.support_tickets (
+        id, user_id, order_id, subject, description, status, priority, created_at, updated_at, resolved_at, version,
+        event_count, history_count
+    )
+    SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'Cold soup', '', status, 'low', at, at,
+        CASE WHEN status IN ('resolved', 'closed') THEN at END, 1, 1, 1
+    FROM unnest(array['open', 'in_progress', 'resolved', 'closed']) AS status,
+        (SELECT now() - interval '1 year' AS at) AS past
+"""
+AWAITED = b"""
+    SELECT status FROM admin_service.ticket_orders JOIN admin_service.support_tickets ON id = ticket_id
+    WHERE state = 'pending' AND next_try_at > now() - interval '1 hour' ORDER BY status
+"""
+QUIET = b"SELECT status FROM admin_service.support_tickets WHERE quiet_since > now() - interval '1 hour'"
+LEFT_ALONE = b"SELECT count(*) FROM admin_service.support_tickets WHERE unattended_since < now() - interval '1 hour'"
+
+
+def test_what_exists_is_attended_to_and_quiet_from_now_on_and_orders_are_awaited_of_what_is_worked_on(
+    empty_dsn: str,
+) -> None:
+    migrate(empty_dsn, MIGRATIONS, "0002")
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        connection.execute(TICKETS)
+        migrate(empty_dsn, MIGRATIONS)
+        assert connection.execute(AWAITED).fetchall() == [("in_progress",), ("open",)]
+        assert connection.execute(QUIET).fetchall() == [("resolved",)]
+        assert connection.execute(LEFT_ALONE).fetchone() == (0,)
