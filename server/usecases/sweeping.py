@@ -4,6 +4,8 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from server.errors import DeadlineExceeded
+
 P = TypeVar("P")
 
 TimeLeft = Callable[[], float]
@@ -41,10 +43,18 @@ async def one_by_one(
         for piece in _apart(batch, rank):
             if time_left() <= 0:
                 return done
-            done += await do(piece)
+            done += await _done(do, piece)
         if len(batch) < size:
             return done
         last = batch[-1]
+
+
+async def _done(do: Callable[[P], Awaitable[bool]], piece: P) -> bool:
+    try:
+        return await do(piece)
+    except DeadlineExceeded:
+        # Somebody has held it for longer than a statement may take, and may go on with that. Others are free.
+        return False
 
 
 def _apart(batch: Sequence[P], rank: Callable[[P], int]) -> Sequence[P]:

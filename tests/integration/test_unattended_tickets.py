@@ -65,6 +65,20 @@ async def flagged_ticket(desk: Desk) -> Ticket:
     return await look_at(desk, ticket)
 
 
+async def test_a_ticket_that_somebody_holds_keeps_no_less_urgent_one_from_being_flagged(desk: Desk) -> None:
+    held, free = await open_ticket(desk, priority="urgent"), await open_ticket(desk, priority="high")
+    desk.clock.pass_by(PATIENCE[Priority.HIGH])
+    async with (
+        await psycopg.AsyncConnection.connect(desk.dsn) as holder,
+        Desk.at(desk.dsn, PoolLimits(statement_timeout=0.2)) as impatient,
+    ):
+        impatient.clock.now = desk.clock()
+        await holder.execute("SELECT FROM admin_service.support_tickets WHERE id = %s FOR UPDATE", [held.id])
+        assert await flag(impatient) == 1
+    assert (await look_at(desk, free)).flagged_at == desk.clock()
+    assert await flag(desk) == 1
+
+
 # --- When -------------------------------------------------------------------------------------------------------------
 
 
