@@ -49,7 +49,10 @@ def test_the_readme_explains_every_sweep() -> None:
 
 @pytest.mark.parametrize(
     ("name", "needs"),
-    [("missing_orders", {"order_service_target": "localhost:1"}), ("reassign_away", {"reassign_away_after_seconds": 1.0})],
+    [
+        ("missing_orders", {"order_service_target": "localhost:1"}),
+        ("reassign_away", {"reassign_away_after_seconds": 1.0}),
+    ],
 )
 def test_a_sweep_that_is_off_without_a_setting_is_on_with_it(name: str, needs: Mapping[str, Any]) -> None:
     (setting,) = needs
