@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import psycopg
 
 from server.db.migrations import MIGRATIONS
 from server.db.migrator import migrate
+from server.notification.migrations import MIGRATIONS as NOTIFICATION
 from tests.integration.vocabulary import START
 
 # The tables of a keyed creation in its order, and those of a keyed comment.
@@ -78,6 +80,21 @@ def test_the_migration_arrives_amid_writers_of_the_version_before_and_none_of_th
     with written_by(empty_dsn, 8) as writers:
         assert migrate(empty_dsn, MIGRATIONS) is not None
     assert [writer.failure for writer in writers if writer.failure] == []
+
+
+def test_the_migration_of_notifications_waits_for_an_intake_that_is_under_way_and_not_in_a_circle(
+    empty_dsn: str,
+) -> None:
+    migrate(empty_dsn, NOTIFICATION, "0001")
+    with psycopg.connect(empty_dsn) as intake, ThreadPoolExecutor(1) as pool:
+        # An intake writes e-mails, then the notifications that they are about.
+        intake.execute(b"LOCK TABLE notification_service.emails IN ROW EXCLUSIVE MODE")
+        migration = pool.submit(migrate, empty_dsn, NOTIFICATION)
+        while intake.execute(b"SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+            assert not migration.done()
+        intake.execute(b"LOCK TABLE notification_service.notifications IN ROW EXCLUSIVE MODE")
+        intake.commit()
+        assert migration.result(10) is not None
 
 
 TICKETS = b"""

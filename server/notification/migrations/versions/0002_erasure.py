@@ -14,8 +14,9 @@ _STATEMENTS = (
         pseudonym uuid NOT NULL
     )
     """,
-    "CREATE INDEX notifications_by_ticket ON notification_service.notifications (ticket_id)",
+    # In the order in which an intake writes to them: the other way round each could have what the other waits for.
     "CREATE INDEX emails_by_recipient ON notification_service.emails (recipient_id)",
+    "CREATE INDEX notifications_by_ticket ON notification_service.notifications (ticket_id)",
 )
 
 
