@@ -186,7 +186,7 @@ def measure(doors: Doors, trouble: str) -> Figures:
     figures, began = Figures(trouble), time.monotonic()
     work, ask = lives(doors, figures, dice(trouble)), questions(doors, figures)
     with at_work(CALLERS, work) as callers, at_work(ASKERS, ask) as askers:
-        eventually(lambda: figures.fewest() >= FEWEST_CALLS, 100)
+        eventually(lambda: figures.fewest() >= FEWEST_CALLS, 150)
         while not figures.are_good() and time.monotonic() - began < SECONDS_EACH:
             time.sleep(0.2)
     callers.finish()
@@ -194,7 +194,7 @@ def measure(doors: Doors, trouble: str) -> Figures:
     return figures
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_no_call_waits_for_other_services_or_fails_with_them_and_what_was_missed_is_fetched(
     stage: Stage, well: Stack
 ) -> None:
