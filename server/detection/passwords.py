@@ -20,7 +20,7 @@ jelszó_az
 пароль пароля паролем пароли парола паролата كلمة_المرور كلمة_السر كلمة_مرور סיסמה パスワード 密码
 """)
 # Words of other meanings too: only with a colon or the like.
-_ONLY_SAID = Names("pass pin_pass user_pass clave claves parole parola ww pw lösen")
+_ONLY_SAID = Names("pass pin_pass user_pass")
 _ACCOUNT_IN_ADDRESS = re.compile(r"://[^\s:/@]{1,64}+:([^\s@/]{1,64}+)@")
 _BEFORE = re.compile(
     rf"(?<!\S)[\"']?([^\s\"']{{6,64}})[\"']? (?:(?:{BEFORE_A_NAME}) (?:{OWNERS})(?: [a-z]{{2,9}})?|{AS}) $"

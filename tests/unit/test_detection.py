@@ -203,6 +203,7 @@ HOSTILE = {
     "blanks": " ",
     "passwords": "password ",
     "passwords said": "password is: ",
+    "passwords that are one another's": "pw:",
     "open quotes": 'password: "',
     "words after a password": "password for the my of is ",
     "pins": "pin ",
