@@ -71,12 +71,13 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 LEVELS = tuple(_LEVELS)
 FORMATS = ("json", "console")
 
-# These say more than an operator can use: at `info`, and Kafka's client at every attempt to reach a broker, many times
-# a second, what the relay and the consumers say once for all of them.
+# These say more than an operator can use: at `info`, and Kafka's client and the database's pool at every attempt to
+# connect, many times a second, what the relay, the consumers and `nibble.database` say once for all of them.
 _QUIETER = {
     "kafka": logging.WARNING,
     "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
+    "psycopg.pool": logging.ERROR,
     "kafka.net": logging.CRITICAL,
     "kafka.cluster": logging.CRITICAL,
     "kafka.coordinator": logging.CRITICAL,

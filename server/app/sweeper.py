@@ -37,9 +37,8 @@ def run_sweeper(settings: Settings) -> int:
     import uvloop
 
     serve_metrics(settings)
-    # The pool tells of every attempt to connect; the sweeper says once that the database is away, and once that it is
-    # back.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    # The sweeper itself says once that the database is away, and once that it is back.
+    logging.getLogger("nibble.database").setLevel(logging.ERROR)
     uvloop.run(_run(settings))
     return 0
 

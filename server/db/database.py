@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
+import structlog
 from psycopg import AsyncConnection, AsyncRawCursor, errors
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -24,6 +25,7 @@ from server.errors import (
 
 R = TypeVar("R")
 
+_log = structlog.stdlib.get_logger("nibble.database")
 
 CONNECT_TIMEOUT_SECONDS = 3
 RECONNECT_SECONDS = 2.0
@@ -118,6 +120,8 @@ class Database:
         self._working = 0
         """Calls that hold a connection."""
         self._check: asyncio.Task[None] | None = None
+        self._asking_why: asyncio.Task[None] | None = None
+        self._trouble_told = False
         self._pool = AsyncConnectionPool(
             self._dsn,
             min_size=min(2, limits.size),
@@ -142,6 +146,8 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection, waiting little for those that do not answer."""
+        if self._asking_why is not None:
+            self._asking_why.cancel()
         await self._pool.close(timeout=CLOSE_SECONDS)
 
     async def problem(self) -> str | None:
@@ -172,18 +178,24 @@ class Database:
                         # The pool waits by `wait_for`: until Python 3.12 that loses one that comes with the connection.
                         raise asyncio.CancelledError
                     await cursor.execute(statement.sql, statement.bind(values), prepare=True)
-                    return [make(row) for row in await cursor.fetchall()]
+                    rows = [make(row) for row in await cursor.fetchall()]
+                    self._tell_that_it_is_over()
+                    return rows
                 finally:
                     self._working -= 1
         except (TooManyRequests, PoolTimeout) as error:
             # The pool says the same where there are no connections to be had and where all of them are busy.
-            raise Overloaded if self._working >= self._size else DependencyUnavailable from error
+            if self._working >= self._size:
+                raise Overloaded from error
+            self._ask_why(error)
+            raise DependencyUnavailable from error
         except PoolClosed as error:
             raise DependencyUnavailable from error
         except errors.QueryCanceled as error:
             raise DeadlineExceeded from error
         except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:
             self._drop_dead_connections()
+            self._ask_why(error)
             raise DependencyUnavailable from error
         except psycopg.Error as error:
             raise _refusal(error) or StatementFailed(error) from None
@@ -192,6 +204,21 @@ class Database:
         """Test the idle connections in the background: after a restart of PostgreSQL each would cost one more call."""
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._pool.check())
+
+    def _ask_why(self, error: Exception) -> None:
+        """Say what is wrong, once for all calls that fail: the pool tells them only that it has no connection."""
+        if not self._trouble_told and (self._asking_why is None or self._asking_why.done()):
+            self._asking_why = asyncio.create_task(self._tell_why(error))
+
+    async def _tell_why(self, error: Exception) -> None:
+        problem = await self.problem()
+        _log.warning("the database does not answer as it should", problem=problem or str(error).strip())
+        self._trouble_told = True
+
+    def _tell_that_it_is_over(self) -> None:
+        if self._trouble_told:
+            _log.info("the database answers again")
+        self._trouble_told = False
 
     async def fetch_one(
         self, statement: Statement, values: Mapping[str, object], make: Callable[[tuple[Any, ...]], R]

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from devstack.stack import Stack
 from server.db.database import PoolLimits
@@ -73,6 +74,32 @@ async def test_a_database_that_goes_is_unavailable_and_serves_again_when_it_is_b
                 return False
 
         await until(is_back)
+
+
+async def test_a_database_that_goes_is_told_once_with_the_reason_and_once_when_it_is_back(
+    own_dsn: str, stack: Stack
+) -> None:
+    async with Desk.at(own_dsn, PoolLimits(timeout=QUICK)) as desk:
+        ticket = await open_ticket(desk)
+
+        async def told(times: int) -> bool:
+            with suppress(DependencyUnavailable):
+                await look_at(desk, ticket)
+            return len(lines) >= times
+
+        with capture_logs() as lines:
+            await allow_connections(stack, own_dsn, allowed=False)
+            await until(lambda: told(1))
+            for _ in range(3):
+                await told(1)
+            await allow_connections(stack, own_dsn, allowed=True)
+            await until(lambda: told(2))
+            await told(2)
+    assert [line["event"] for line in lines] == [
+        "the database does not answer as it should",
+        "the database answers again",
+    ]
+    assert "is not currently accepting connections" in lines[0]["problem"]
 
 
 async def allow_connections(stack: Stack, dsn: str, *, allowed: bool) -> None:
