@@ -128,8 +128,9 @@ def _info() -> Node:
     }
 
 
-DESCRIPTION = f"""\
-Support tickets and the comments on them: the REST side of the gRPC package `{PACKAGE}`.
+DESCRIPTION = """\
+Support tickets, who works on them, who is told, and how support does: the REST side of the gRPC packages
+`nibble.support.v1`, `nibble.notification.v1` and `nibble.analytics.v1`.
 
 **Who calls** is told by a JSON Web Token and by nothing else. **Bodies** are JSON objects with exactly the fields shown
 here, and `application/json` is their content type. **Ids** are UUIDs, **times** RFC 3339 in UTC, **integers** are
@@ -161,12 +162,13 @@ BEARER: Node = {
 
 
 def _services(contract: Contract) -> list[str]:
-    """The services with calls over REST, the tickets' first, then in the order of their paths."""
+    """The services with calls over REST: tickets, which the others refer to, what else is support's, and the rest."""
     paths: dict[str, str] = {}
     for call, method in calls(contract).items():
         service, path = call.rpartition(".")[0], binding(method)[1]
         paths[service] = min(path, paths.get(service, path))
-    return sorted(paths, key=lambda service: (not service.startswith(PACKAGE), paths[service]))
+    first = f"{PACKAGE}.TicketService"
+    return sorted(paths, key=lambda service: (service != first, not service.startswith(PACKAGE), paths[service]))
 
 
 def _tag(contract: Contract, service: str) -> Node:

@@ -236,3 +236,9 @@ def json_formats(node: object) -> Iterator[Json]:
     if isinstance(node, list):
         for value in node:
             yield from json_formats(value)
+
+
+def test_the_page_begins_with_the_service_that_the_others_refer_to() -> None:
+    names = [tag["name"] for tag in DOCUMENT["tags"]]
+    assert names[0] == "TicketService"
+    assert names[-2:] == ["NotificationService", "AnalyticsService"]
