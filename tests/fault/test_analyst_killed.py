@@ -128,8 +128,10 @@ def facts_of_the_history(stage: Stage) -> Facts:
             SELECT ticket_id, sequence, occurred_at, (ticket->>'created_at')::timestamptz, ticket->>'priority',
                 ticket->>'status', (ticket->>'assigned_to')::uuid, (ticket->>'resolved_at')::timestamptz,
                 CASE WHEN event_type = 'ticket_commented' AND author_role IN ('support_agent', 'support_supervisor')
-                    AND actor_id::text <> ticket->>'user_id' THEN actor_id END
-            FROM admin_service.ticket_events WHERE NOT is_internal ORDER BY ticket_id
+                    AND actor_id::text <> ticket->>'user_id' THEN actor_id END,
+                rating
+            FROM admin_service.ticket_events
+            WHERE NOT is_internal AND event_type <> 'ticket_erased' ORDER BY ticket_id
             """
         ).fetchall()
     tickets = groupby(map(Snapshot._make, rows), key=lambda row: row.ticket_id)
