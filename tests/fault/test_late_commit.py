@@ -9,16 +9,14 @@ import psycopg
 from uuid_utils.compat import uuid7
 
 from server.db.statements import CREATE_TICKET
+from server.domain.events import EventDraft
 from tests.fault.load import Ledger, all_are_published, deliveries_of
 from tests.system.doors import OK
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_customer, eventually
 
 LATE_SECONDS = 5.0
-DRAFT = (
-    "from_status", "to_status", "assigned_to", "previous_assignee", "reason", "has_resolution_notes", "comment_id",
-    "author_role",
-)  # fmt: skip
+DRAFT = [name for name in EventDraft._fields if name != "event_type"]
 
 
 def a_creation() -> dict[str, Any]:
@@ -31,6 +29,9 @@ def a_creation() -> dict[str, Any]:
         "subject": "Cold soup",
         "description": "It was hot.",
         "priority": "medium",
+        "findings": None,
+        "concealed_fields": [],
+        "concealed_texts": [],
         "now": datetime.now(UTC),
         "change_id": uuid7(),
         "actor_id": owner,
