@@ -22,7 +22,7 @@ from schemathesis.core.transport import Response
 from schemathesis.engine import events, from_schema
 from schemathesis.generation import case as generated
 from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER, HookContext
-from schemathesis.openapi.checks import RejectedPositiveData
+from schemathesis.openapi.checks import EnsureResourceAvailability, RejectedPositiveData
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from tests.system.doors import Caller, Json, Mint
@@ -204,7 +204,15 @@ def is_a_fault(failure: Failure, case: Case, response: Response) -> bool:
         return not (_is_refused_for_the_state(response) or any(excuses))
     if isinstance(failure, AcceptedNegativeData):
         return not _is_fine_when_trimmed(case)
+    if isinstance(failure, EnsureResourceAvailability):
+        return not _is_not_rated_yet(response)
     return True
+
+
+def _is_not_rated_yet(response: Response) -> bool:
+    # A new ticket has a place for feedback, and none there.
+    reasons = {detail.get("reason") for detail in response.json().get("details", ())}
+    return response.status_code == 404 and "FEEDBACK_NOT_FOUND" in reasons
 
 
 def _is_refused_for_the_state(response: Response) -> bool:
