@@ -1,6 +1,7 @@
 """The sweeper: the process that does what is due because time has passed."""
 
 import logging
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,6 +37,8 @@ def run_sweeper(settings: Settings) -> int:
     """
     import uvloop
 
+    # gRPC's core writes lines of its own form, to no one's use but its developers'; it reads this when it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     serve_metrics(settings)
     # The sweeper itself says once that the database is away, and once that it is back.
     logging.getLogger("nibble.database").setLevel(logging.ERROR)

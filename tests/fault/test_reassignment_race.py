@@ -22,6 +22,7 @@ import pytest
 from tests.fault.load import Shift, all_are_published, at_work
 from tests.fault.sweeper_process import sweepers
 from tests.integration.vocabulary import Desk
+from tests.integration.vocabulary import as_supervisor as supervisor_at
 from tests.integration.vocabulary import assign as assign_at
 from tests.integration.vocabulary import open_ticket as open_at
 from tests.system.doors import OK, Answer, Caller
@@ -101,13 +102,15 @@ def open_office(stage: Stage) -> Office:
 
 
 async def _fill(stage: Stage, leavers: Sequence[UUID]) -> list[str]:
+    # One supervisor: whoever works on a ticket is staff, and all staff are told of every new one.
+    boss = supervisor_at()
     async with Desk.at(stage.stack.dsn) as desk:
         desk.clock.now = datetime.now(UTC)
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(number: int) -> str:
             async with gate:
-                ticket = await assign_at(desk, await open_at(desk), leavers[number % len(leavers)])
+                ticket = await assign_at(desk, await open_at(desk), leavers[number % len(leavers)], boss)
                 return str(ticket.id)
 
         return await asyncio.gather(*(one(number) for number in range(TICKETS)))
