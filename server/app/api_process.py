@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from server.app.process import StartError, now, serve_metrics
+from server.app.process import StartError, now, serve_metrics, silence_grpc
 from server.domain.callers import CallTable
 from server.settings import Settings
 
@@ -58,8 +58,7 @@ def serve(settings: Settings, compose: Compose, *, until_stdin_closes: bool = Fa
     """
     import uvloop
 
-    # gRPC's core writes lines of its own form, to no one's use but its developers'; it reads this when it is loaded.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    silence_grpc()
     sys.setswitchinterval(SWITCH_SECONDS)
     serve_metrics(settings)
     uvloop.run(_serve(settings, compose, until_stdin_closes=until_stdin_closes))

@@ -36,6 +36,14 @@ def serve_metrics(settings: Settings) -> None:
         raise StartError(f"can't serve metrics on {address} (METRICS_PORT): {error}") from error
 
 
+def silence_grpc() -> None:
+    """Keep gRPC's core from writing lines of its own form, to no one's use but its developers'.
+
+    It reads this when it is loaded, so that comes first.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def stop_at_signals(grace_seconds: float) -> threading.Event:
     """An event that SIGTERM and SIGINT set; the process ends `grace_seconds` later even where it is held up."""
     stop = threading.Event()

@@ -1,7 +1,6 @@
 """The sweeper: the process that does what is due because time has passed."""
 
 import logging
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ import structlog
 
 from server.app import api_process
 from server.app.collaborators import collaborators
-from server.app.process import now, serve_metrics, stop_loop_at_signals
+from server.app.process import now, serve_metrics, silence_grpc, stop_loop_at_signals
 from server.domain.tickets import Priority
 from server.settings import Settings
 
@@ -37,8 +36,7 @@ def run_sweeper(settings: Settings) -> int:
     """
     import uvloop
 
-    # gRPC's core writes lines of its own form, to no one's use but its developers'; it reads this when it is loaded.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    silence_grpc()
     serve_metrics(settings)
     # The sweeper itself says once that the database is away, and once that it is back.
     logging.getLogger("nibble.database").setLevel(logging.ERROR)
