@@ -131,6 +131,7 @@ def test_findings_have_the_same_json_at_every_door_and_stand_where_the_stars_are
             assert ticket[it["field"]][it["start"] : it["start"] + 12] == "*" * 12
 
 
+@pytest.mark.timeout(400)  # it reads all that the stage has, which is what the tests before have left there
 def test_a_secret_is_in_no_event_no_mail_no_inbox_no_log_and_in_one_column_of_the_database(
     stage: Stage, life: Life, cards: dict[str, str]
 ) -> None:
