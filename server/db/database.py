@@ -132,7 +132,7 @@ class Database:
             # call begins, starts with a short one, so that PostgreSQL is found soon after it is back.
             reconnect_timeout=RECONNECT_SECONDS,
             connection_class=_Connection,
-            check=_refuse_dead,
+            check=self._refuse_dead,
             kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "options": _session(limits)},
             open=False,
             name="api",
@@ -200,6 +200,23 @@ class Database:
         except psycopg.Error as error:
             raise _refusal(error) or StatementFailed(error) from None
 
+    async def _refuse_dead(self, connection: AsyncConnection[Any]) -> None:
+        """Close an idle connection on which PostgreSQL has said something unasked, its farewell as a rule.
+
+        So no call fails for a restart of PostgreSQL that is over. It asks the kernel alone: a question to PostgreSQL
+        before every statement would cost as much as many statements do. The other idle ones are tested at once, since
+        the pool takes seconds over them: it pauses longer after each that is refused.
+
+        Raises:
+            psycopg.OperationalError: the pool is to hand out another one.
+        """
+        looking = select.poll()
+        looking.register(connection.pgconn.socket, select.POLLIN)
+        if looking.poll(0):
+            self._drop_dead_connections()
+            await connection.close()
+            raise psycopg.OperationalError("the connection ended while it was idle")
+
     def _drop_dead_connections(self) -> None:
         """Test the idle connections in the background: after a restart of PostgreSQL each would cost one more call."""
         if self._check is None or self._check.done():
@@ -238,22 +255,6 @@ def _cancellations() -> int:
     """How many the running task was asked for."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
-
-
-async def _refuse_dead(connection: AsyncConnection[Any]) -> None:
-    """Close an idle connection on which PostgreSQL has said something unasked, its farewell as a rule.
-
-    So no call fails for a restart of PostgreSQL that is over. It asks the kernel alone: a question to PostgreSQL before
-    every statement would cost as much as many statements do.
-
-    Raises:
-        psycopg.OperationalError: the pool is to hand out another one.
-    """
-    looking = select.poll()
-    looking.register(connection.pgconn.socket, select.POLLIN)
-    if looking.poll(0):
-        await connection.close()
-        raise psycopg.OperationalError("the connection ended while it was idle")
 
 
 def with_liveliness(dsn: str) -> str:

@@ -127,6 +127,20 @@ async def test_no_call_fails_for_sessions_that_were_ended_while_they_were_idle(o
         assert await asyncio.gather(*(look_at(desk, ticket) for _ in range(20))) == [ticket] * 20
 
 
+async def test_one_call_alone_finds_a_database_that_was_restarted_while_all_connections_were_idle(own_dsn: str) -> None:
+    async with Desk.at(own_dsn, PoolLimits(size=8, timeout=1.0)) as desk:
+        ticket = await open_ticket(desk)
+        asleep = "SELECT pg_backend_pid() AS pid FROM pg_sleep(0.2)"
+        sleeping = await asyncio.gather(*(query(desk, asleep) for _ in range(8)))
+        assert len({row["pid"] for [row] in sleeping}) > 4
+        async with await psycopg.AsyncConnection.connect(own_dsn, autocommit=True) as operator:
+            await operator.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+        assert await look_at(desk, ticket) == ticket
+
+
 async def test_a_session_that_is_ended_in_the_middle_leaves_nothing_half_done(own_dsn: str) -> None:
     async with Desk.at(own_dsn) as desk:
         ticket = await open_ticket(desk)
