@@ -1,7 +1,7 @@
 """Rows to messages. The words are the same on both sides, so there is nothing to translate but types."""
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from google.protobuf import timestamp_pb2
@@ -74,7 +74,17 @@ def moment(time: timestamp_pb2.Timestamp) -> tuple[int, int]:
     return time.seconds, time.nanos
 
 
-# protobuf takes a datetime for a Timestamp; the generated stubs don't know that yet, hence the ignores below.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _timestamp(time: datetime) -> timestamp_pb2.Timestamp:
+    """The time as protobuf has it. A message takes a datetime too, but four times as long for it, and most have two."""
+    since = time - _EPOCH
+    return timestamp_pb2.Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+
+
+def _timestamp_if_any(time: datetime | None) -> timestamp_pb2.Timestamp | None:
+    return None if time is None else _timestamp(time)
 
 
 def _optional(value: UUID | None) -> str | None:
@@ -92,12 +102,12 @@ def ticket_message(ticket: Ticket) -> ticket_pb2.Ticket:
         status=STATUS[ticket.status],
         priority=PRIORITY[ticket.priority],
         assigned_to=_optional(ticket.assigned_to),
-        resolved_at=ticket.resolved_at,  # type: ignore[arg-type]
+        resolved_at=_timestamp_if_any(ticket.resolved_at),
         resolution_notes=ticket.resolution_notes,
-        created_at=ticket.created_at,  # type: ignore[arg-type]
-        updated_at=ticket.updated_at,  # type: ignore[arg-type]
+        created_at=_timestamp(ticket.created_at),
+        updated_at=_timestamp(ticket.updated_at),
         version=ticket.version,
-        flagged_at=ticket.flagged_at,  # type: ignore[arg-type]
+        flagged_at=_timestamp_if_any(ticket.flagged_at),
         sensitive_findings=_findings(ticket.findings),
     )
 
@@ -110,7 +120,7 @@ def comment_message(comment: Comment) -> comment_pb2.TicketComment:
         user_id=str(comment.user_id),
         comment=comment.comment,
         is_internal=comment.is_internal,
-        created_at=comment.created_at,  # type: ignore[arg-type]
+        created_at=_timestamp(comment.created_at),
         author_role=ROLE[comment.author_role],
         sensitive_findings=_findings(comment.findings),
     )
@@ -123,9 +133,9 @@ def feedback_message(feedback: Feedback, changeable_for: timedelta) -> feedback_
         rating=feedback.rating,
         remark=feedback.remark,
         resolved_by=_optional(feedback.resolved_by),
-        rated_at=feedback.rated_at,  # type: ignore[arg-type]
-        updated_at=feedback.updated_at,  # type: ignore[arg-type]
-        changeable_until=changeable_until(feedback, changeable_for),  # type: ignore[arg-type]
+        rated_at=_timestamp(feedback.rated_at),
+        updated_at=_timestamp(feedback.updated_at),
+        changeable_until=_timestamp(changeable_until(feedback, changeable_for)),
         sensitive_findings=_findings(feedback.findings),
     )
 
@@ -146,11 +156,11 @@ def agent_message(agent: Agent) -> agent_pb2.Agent:
         capacity=agent.capacity,
         active=agent.active,
         availability=AVAILABILITY[agent.availability],
-        away_until=agent.away_until,  # type: ignore[arg-type]
-        availability_since=agent.availability_since,  # type: ignore[arg-type]
+        away_until=_timestamp_if_any(agent.away_until),
+        availability_since=_timestamp(agent.availability_since),
         open_tickets=agent.open_tickets,
-        created_at=agent.created_at,  # type: ignore[arg-type]
-        updated_at=agent.updated_at,  # type: ignore[arg-type]
+        created_at=_timestamp(agent.created_at),
+        updated_at=_timestamp(agent.updated_at),
     )
 
 
@@ -162,7 +172,7 @@ def history_message(entry: HistoryEntry) -> history_pb2.HistoryEntry:
         ticket_id=str(entry.ticket_id),
         sequence=entry.sequence,
         change_id=str(entry.change_id),
-        occurred_at=entry.occurred_at,  # type: ignore[arg-type]
+        occurred_at=_timestamp(entry.occurred_at),
         actor=actor_pb2.Actor(user_id=str(entry.actor_id), role=ROLE[entry.actor_role]),
         is_internal=entry.is_internal,
         to=None if entry.to_status is None else STATUS[entry.to_status],
