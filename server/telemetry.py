@@ -1,5 +1,7 @@
 """Logs and metrics: one structured line and one count per call, and nothing a caller wrote in either."""
 
+import contextlib
+import json
 import logging
 import math
 import sys
@@ -88,30 +90,45 @@ _QUIETER = {
 
 
 def configure_logging(level: str, form: str) -> None:
-    """Send every log line of the process, the libraries' too, to standard error as JSON or for a terminal."""
+    """Send every log line of the process, the libraries' too, to standard error as JSON or for a terminal.
+
+    The service's own lines don't pass through `logging`, where a line took longer than many a call's own work.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    renderers = _renderers(form)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[_without_internals, *_renderers(form)],
-        )
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_without_internals, *renderers])
     )
     logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
     for name, least in _QUIETER.items():
         logging.getLogger(name).setLevel(max(least, _LEVELS[level]))
     sys.unraisablehook = _log_unraisable
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=_StandardError,
         cache_logger_on_first_use=True,
     )
+
+
+class _StandardError:
+    """Writes a line to standard error, in one piece; one that can't be written is lost, and no call fails for it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def write(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = critical = exception = write
 
 
 def _log_unraisable(what: "sys.UnraisableHookArgs") -> None:
@@ -130,7 +147,15 @@ def _renderers(form: str) -> list[structlog.typing.Processor]:
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     # Tracebacks as text, without the values of variables: those hold what callers wrote.
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, _as_json]
+
+
+# Made once: `json.dumps` makes one for each line where it is told what to do with other types.
+_ENCODER = json.JSONEncoder(default=repr)
+
+
+def _as_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    return _ENCODER.encode(event)
 
 
 def serve_metrics(host: str, port: int) -> None:
