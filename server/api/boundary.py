@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, NamedTuple, NoReturn
-from uuid import uuid4
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
+from uuid_utils import uuid4
 
 from server import telemetry
 from server.api.status import CODES, trailing_metadata

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from server.api.server import ApiServer, Service
     from server.auth.keys import KeySet
     from server.db.database import Database
-    from server.db.statement import Statement
+    from server.db.statement import Sharing, Statement
 
 READY_POLL_SECONDS = 0.2
 # How long a thread that only computes keeps the calls waiting at each of their steps; Python's own choice is 5 ms.
@@ -69,8 +69,8 @@ def serve(settings: Settings, compose: Compose, *, until_stdin_closes: bool = Fa
     return 0
 
 
-def database(settings: Settings, probe: "Statement") -> "Database":
-    """The database of an API; `probe` works as soon as the schema is in place."""
+def database(settings: Settings, probe: "Statement", shared: "Sequence[Sharing]" = ()) -> "Database":
+    """The database of an API; see `Database` for `probe` and `shared`."""
     from server.db.database import Database, PoolLimits
 
     limits = PoolLimits(
@@ -79,7 +79,7 @@ def database(settings: Settings, probe: "Statement") -> "Database":
         timeout=settings.db_pool_timeout_seconds,
         statement_timeout=settings.statement_timeout_seconds,
     )
-    return Database(settings.database_url, limits, probe)
+    return Database(settings.database_url, limits, probe, shared)
 
 
 async def _serve(settings: Settings, compose: Compose, *, until_stdin_closes: bool) -> None:

@@ -63,10 +63,11 @@ def _compose(settings: Settings) -> api_process.Api:
     from server.api.privacy import PrivacyServicer
     from server.api.server import Service
     from server.api.tickets import TicketServicer
+    from server.db.statement import SHARED
     from server.db.statements import PROBE
     from server.domain.permissions import MAY_CALL
 
-    database = api_process.database(settings, PROBE)
+    database = api_process.database(settings, PROBE, SHARED)
     on = collaborators(settings, database, settings.page_token_key)
     tickets = ticket_service_pb2.DESCRIPTOR.services_by_name["TicketService"]
     comments = comment_service_pb2.DESCRIPTOR.services_by_name["CommentService"]

@@ -2,18 +2,21 @@
 
 import asyncio
 import select
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
 
 import psycopg
 import structlog
 from psycopg import AsyncConnection, AsyncRawCursor, errors
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import RowMaker
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from server import telemetry
-from server.db.statement import Statement
+from server.db.pipeline import READS, WRITES, AnswerLost, Pipeline, Unanswered
+from server.db.statement import Sharing, Statement
 from server.errors import (
     AgentAtCapacity,
     AgentNotActive,
@@ -43,6 +46,8 @@ LIVELINESS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+# For a lock that takes longer, a write waits on a connection of its own: those beside it would wait too.
+LOCK_MS = 20
 # What a worker's statement may take, and how long a worker may say nothing amid a transaction.
 WORKER_STATEMENT_MS = 30_000
 WORKER_SILENCE_MS = 30_000
@@ -70,6 +75,7 @@ class PoolLimits(NamedTuple):
     """How much of the database one process may take. Times in seconds."""
 
     size: int = 8
+    """Connections, those of the pipelines included."""
     max_waiting: int = 200
     timeout: float = 3.0
     statement_timeout: float = 8.0
@@ -112,11 +118,20 @@ class Database:
         StatementFailed: anything else that PostgreSQL refused.
     """
 
-    def __init__(self, dsn: str, limits: PoolLimits, probe: Statement) -> None:
-        """Args: probe: a statement without parameters that works as soon as the schema is in place."""
+    def __init__(self, dsn: str, limits: PoolLimits, probe: Statement, shared: Sequence[Sharing] = ()) -> None:
+        """Args:
+        probe: a statement without parameters that works as soon as the schema is in place.
+        shared: the statements that are sent over a pipeline, as far as that leaves the others a connection.
+        """
         self._probe = probe
         self._dsn = with_liveliness(dsn)
-        self._size = limits.size
+        self._session: dict[str, Any] = {
+            "autocommit": True,
+            "cursor_factory": AsyncRawCursor,
+            "options": _session(limits),
+        }
+        self._pipelines = {sharing: self._pipeline(sharing) for sharing in shared[: limits.size - 1]}
+        self._size = limits.size - len(self._pipelines)
         self._working = 0
         """Calls that hold a connection."""
         self._check: asyncio.Task[None] | None = None
@@ -124,8 +139,8 @@ class Database:
         self._trouble_told = False
         self._pool = AsyncConnectionPool(
             self._dsn,
-            min_size=min(2, limits.size),
-            max_size=limits.size,
+            min_size=min(2, self._size),
+            max_size=self._size,
             max_waiting=limits.max_waiting,
             timeout=limits.timeout,
             # The pool doubles its pause between attempts to connect as long as it tries; a new round, which the next
@@ -133,21 +148,25 @@ class Database:
             reconnect_timeout=RECONNECT_SECONDS,
             connection_class=_Connection,
             check=self._refuse_dead,
-            kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor, "options": _session(limits)},
+            kwargs=self._session,
             open=False,
             name="api",
         )
-        telemetry.DB_CONNECTIONS.set_function(lambda: self._pool.get_stats().get("pool_size", 0))
+        telemetry.DB_CONNECTIONS.set_function(self._connections)
         telemetry.DB_WAITING.set_function(lambda: self._pool.get_stats().get("requests_waiting", 0))
 
     async def open(self) -> None:
         """Open the pool without waiting for PostgreSQL: calls are refused until it answers."""
         await self._pool.open(wait=False)
+        for pipeline in self._pipelines.values():
+            pipeline.open()
 
     async def close(self) -> None:
         """Close every connection, waiting little for those that do not answer."""
         if self._asking_why is not None:
             self._asking_why.cancel()
+        for pipeline in self._pipelines.values():
+            await pipeline.close()
         await self._pool.close(timeout=CLOSE_SECONDS)
 
     async def problem(self) -> str | None:
@@ -168,6 +187,25 @@ class Database:
         self, statement: Statement, values: Mapping[str, object], make: Callable[[tuple[Any, ...]], R]
     ) -> list[R]:
         """Every row of the result, each through `make`."""
+        pipeline = self._pipelines.get(statement.sharing)
+        if pipeline is None:
+            return await self._fetch_by_pool(statement, values, make)
+        try:
+            rank = values["ticket_id"] if statement.sharing is Sharing.WRITES else 0
+            rows = await pipeline.fetch(statement.sql, statement.bind(values), _row_maker(make), rank)
+        except Unanswered:
+            return await self._fetch_by_pool(statement, values, make)
+        except AnswerLost as error:
+            if statement.sharing is Sharing.READS:
+                return await self._fetch_by_pool(statement, values, make)
+            self._ask_why(error)
+            raise DependencyUnavailable from error
+        self._tell_that_it_is_over()
+        return rows
+
+    async def _fetch_by_pool(
+        self, statement: Statement, values: Mapping[str, object], make: Callable[[tuple[Any, ...]], R]
+    ) -> list[R]:
         cancelled = _cancellations()
         try:
             async with self._pool.connection() as connection:
@@ -217,6 +255,19 @@ class Database:
             await connection.close()
             raise psycopg.OperationalError("the connection ended while it was idle")
 
+    def _pipeline(self, sharing: Sharing) -> Pipeline:
+        if sharing is Sharing.READS:
+            return Pipeline(self._connect, READS)
+        return Pipeline(partial(self._connect, f"-c lock_timeout={LOCK_MS}"), WRITES)
+
+    async def _connect(self, options: str = "") -> AsyncConnection[Any]:
+        session = self._session | {"options": f"{self._session['options']} {options}"}
+        return await AsyncConnection.connect(self._dsn, **session)
+
+    def _connections(self) -> int:
+        shared = sum(pipeline.is_connected for pipeline in self._pipelines.values())
+        return self._pool.get_stats().get("pool_size", 0) + shared
+
     def _drop_dead_connections(self) -> None:
         """Test the idle connections in the background: after a restart of PostgreSQL each would cost one more call."""
         if self._check is None or self._check.done():
@@ -249,6 +300,11 @@ def _refusal(error: psycopg.Error) -> ServiceError | None:
     """What a caller is told where a constraint says no; None where that is no caller's doing."""
     refused = REFUSED_BY.get(error.diag.constraint_name or "")
     return refused(assigned_to=error.diag.message_detail) if refused else None
+
+
+def _row_maker(make: Callable[[tuple[Any, ...]], R]) -> RowMaker[R]:
+    """psycopg hands out tuples, and says that they are sequences."""
+    return cast("RowMaker[R]", make)
 
 
 def _cancellations() -> int:

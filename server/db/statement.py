@@ -1,6 +1,7 @@
 """A statement as psycopg runs it: text with numbered parameters, and which value each number stands for."""
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, NamedTuple
 
 from psycopg import Connection, RawCursor
@@ -17,23 +18,35 @@ _dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-unt
 _MOMENT = DateTime(timezone=True)
 
 
+class Sharing(Enum):
+    """Whether a statement may be sent together with others, over a connection that callers share; see pipeline.py."""
+
+    NONE = "it is on its own"
+    READS = "it reads a few rows by an index, and changes nothing"
+    WRITES = "it locks no row beside the one of its parameter `ticket_id`, and waits for nobody else's key"
+
+
+SHARED = (Sharing.READS, Sharing.WRITES)
+
+
 class Statement(NamedTuple):
     """SQL text, and the names of its parameters in the order of their numbers."""
 
     sql: str
     names: tuple[str, ...]
+    sharing: Sharing = Sharing.NONE
 
     def bind(self, values: Mapping[str, object]) -> tuple[object, ...]:
         """The parameters in order; a missing name is a KeyError, names that are not used are passed over."""
         return tuple([values[name] for name in self.names])
 
 
-def compiled(statement: ClauseElement) -> Statement:
+def compiled(statement: ClauseElement, *, sharing: Sharing = Sharing.NONE) -> Statement:
     """What SQLAlchemy composed, as text; to be called once, at import."""
     text = statement.compile(dialect=_dialect, compile_kwargs={"render_postcompile": True})
     if not isinstance(text, SQLCompiler):
         raise TypeError(f"{statement!r} is not a statement with parameters")
-    return Statement(str(text), tuple(text.positiontup or ()))
+    return Statement(str(text), tuple(text.positiontup or ()), sharing)
 
 
 def param(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> BindParameter[Any]:

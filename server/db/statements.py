@@ -39,7 +39,7 @@ from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from sqlalchemy.sql.selectable import CTE, FromClause, LateralFromClause, Select, TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
-from server.db.statement import Statement, compiled, moment, param, text, uuid
+from server.db.statement import Sharing, Statement, compiled, moment, param, text, uuid
 from server.db.tables import (
     QUIET_SINCE,
     SHARD,
@@ -130,6 +130,7 @@ _INTERNAL: ColumnElement[bool] = literal_column("true", Boolean)
 # --- Idempotency keys -------------------------------------------------------------------------------------------------
 
 
+# A key that somebody else is just taking is waited for: statements that take one are on their own.
 def _claim_key(resource: str, source: CTE | None) -> CTE:
     """Take the caller's key, or no row where it is taken; an expired one is taken over.
 
@@ -218,7 +219,8 @@ def _create_ticket(*, keyed: bool) -> Statement:
     if keyed:
         rows = rows.select_from(_claim_key("ticket_id", None))
     created = insert(tickets).from_select(list(values), rows).returning(*tickets.c).cte("created")
-    return _returning_ticket(created, _await_order(created), _conceal(created, "id").cte("concealed"))
+    sharing = Sharing.NONE
+    return _returning_ticket(created, _await_order(created), _conceal(created, "id").cte("concealed"), sharing=sharing)
 
 
 _CONCEALED_FIELDS = param("concealed_fields", ARRAY(Text))
@@ -256,9 +258,9 @@ def _awaited(ticket: CTE, due: ColumnElement[Any]) -> Insert:
     return pg_insert(ticket_orders).from_select(list(values), rows)
 
 
-def _returning_ticket(ticket: CTE, *others: CTE) -> Statement:
+def _returning_ticket(ticket: CTE, *others: CTE, sharing: Sharing = Sharing.NONE) -> Statement:
     fields = select(*(ticket.c[name] for name in Ticket._fields))
-    return compiled(fields.add_cte(_record_events(ticket, _NOT_INTERNAL), *others))
+    return compiled(fields.add_cte(_record_events(ticket, _NOT_INTERNAL), *others), sharing=sharing)
 
 
 def _update_ticket(events_added: ColumnElement[int]) -> ReturningUpdate[Any]:
@@ -347,7 +349,8 @@ def _add_comment(*, keyed: bool) -> Statement:
     )
     fields = select(*(added.c[name] for name in Comment._fields))
     concealed = _conceal(added, "ticket_id").cte("concealed")
-    return compiled(fields.add_cte(_record_events(changed, is_internal), concealed))
+    sharing = Sharing.NONE
+    return compiled(fields.add_cte(_record_events(changed, is_internal), concealed), sharing=sharing)
 
 
 def _noted() -> CTE:
@@ -442,11 +445,12 @@ REVEAL_COMMENT = _reveal_comment()
 
 # --- Reads ------------------------------------------------------------------------------------------------------------
 
-GET_TICKET = compiled(select(*TICKET_COLUMNS).where(tickets.c.id == uuid("ticket_id")))
+GET_TICKET = compiled(select(*TICKET_COLUMNS).where(tickets.c.id == uuid("ticket_id")), sharing=Sharing.READS)
 # Works, and finds nothing, as soon as the schema is in place.
 PROBE = compiled(select(*TICKET_COLUMNS).where(literal_column("false", Boolean)))
-GET_COMMENT = compiled(select(*COMMENT_COLUMNS).where(comments.c.id == uuid("comment_id")))
-GET_FEEDBACK = compiled(select(*FEEDBACK_COLUMNS).where(feedback.c.ticket_id == uuid("ticket_id")))
+GET_COMMENT = compiled(select(*COMMENT_COLUMNS).where(comments.c.id == uuid("comment_id")), sharing=Sharing.READS)
+_OF_FEEDBACK = select(*FEEDBACK_COLUMNS).where(feedback.c.ticket_id == uuid("ticket_id"))
+GET_FEEDBACK = compiled(_OF_FEEDBACK, sharing=Sharing.READS)
 
 _LIMIT = param("limit", Integer)
 _AFTER_RANK = param("after_rank", SmallInteger)
@@ -469,7 +473,7 @@ def _per_status(order: Callable[[_Columns], list[ColumnElement[Any]]], *parts: S
     branches = [row.order_by(*order(tickets.c)).limit(_LIMIT).subquery() for row in rows]
     merged = union_all(*(select(branch) for branch in branches)).subquery("merged")
     fields = select(*(merged.c[name] for name in Ticket._fields))
-    return compiled(fields.order_by(*order(merged.c)).limit(_LIMIT))
+    return compiled(fields.order_by(*order(merged.c)).limit(_LIMIT), sharing=Sharing.READS)
 
 
 def _branch(rows: Select[Any], status: Status) -> Select[Any]:
@@ -548,7 +552,8 @@ LIST_COMMENTS = compiled(
         tuple_(comments.c.created_at, comments.c.id) < _BEFORE,
     )
     .order_by(*_newest_first(comments.c))
-    .limit(_LIMIT)
+    .limit(_LIMIT),
+    sharing=Sharing.READS,
 )
 
 LIST_QUIET_TICKETS = compiled(
@@ -565,7 +570,7 @@ HISTORY_COLUMNS = [events.c[name] for name in HistoryEntry._fields]
 def _history(*conditions: ColumnElement[bool]) -> Statement:
     of_ticket = events.c.ticket_id == uuid("ticket_id")
     rows = select(*HISTORY_COLUMNS).where(of_ticket, events.c.position > _AFTER_NUMBER, *conditions)
-    return compiled(rows.order_by(events.c.position).limit(_LIMIT))
+    return compiled(rows.order_by(events.c.position).limit(_LIMIT), sharing=Sharing.READS)
 
 
 _AFTER_NUMBER = param("after_number", Integer)
