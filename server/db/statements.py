@@ -219,7 +219,7 @@ def _create_ticket(*, keyed: bool) -> Statement:
     if keyed:
         rows = rows.select_from(_claim_key("ticket_id", None))
     created = insert(tickets).from_select(list(values), rows).returning(*tickets.c).cte("created")
-    sharing = Sharing.NONE
+    sharing = Sharing.NONE if keyed else Sharing.WRITES
     return _returning_ticket(created, _await_order(created), _conceal(created, "id").cte("concealed"), sharing=sharing)
 
 
@@ -349,7 +349,7 @@ def _add_comment(*, keyed: bool) -> Statement:
     )
     fields = select(*(added.c[name] for name in Comment._fields))
     concealed = _conceal(added, "ticket_id").cte("concealed")
-    sharing = Sharing.NONE
+    sharing = Sharing.NONE if keyed else Sharing.WRITES
     return compiled(fields.add_cte(_record_events(changed, is_internal), concealed), sharing=sharing)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from devstack.stack import Stack
 from server.db.database import CANCEL_SECONDS, PoolLimits
+from server.db.statement import SHARED
 from server.errors import DependencyUnavailable, Overloaded
 from tests.frozen import frozen, whole
 from tests.integration.vocabulary import Desk, as_agent, events_of, look_at, move, open_ticket, query, until
@@ -17,6 +18,8 @@ DEADLINE = 0.4
 # What a busy machine may add. Without a bound it would be ten seconds.
 SLACK = 2.0
 SIZE = 3
+# Beside as many connections for changes, each on its own, the two that reads and writes share.
+LIMITS = PoolLimits(size=SIZE + len(SHARED), timeout=0.3)
 
 Choice = Callable[[psutil.Process, str], list[psutil.Process]]
 
@@ -57,7 +60,7 @@ async def until_idle(desk: Desk) -> None:
             " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
         rows = await query(desk, sessions)
-        return {row["state"] for row in rows} == {"idle"} and len(rows) <= SIZE
+        return {row["state"] for row in rows} == {"idle"} and len(rows) <= LIMITS.size
 
     await until(idle)
 
@@ -66,7 +69,7 @@ async def until_idle(desk: Desk) -> None:
 async def test_calls_end_soon_after_their_deadline_and_the_pool_gets_over_it(
     own_dsn: str, stack: Stack, choose: Choice
 ) -> None:
-    async with Desk.at(own_dsn, PoolLimits(size=SIZE, timeout=0.3)) as desk:
+    async with Desk.at(own_dsn, LIMITS) as desk:
         tickets = await asyncio.gather(*(open_ticket(desk) for _ in range(SIZE)))
         with frozen(chosen(stack, desk, choose)):
             began = time.monotonic()
@@ -106,7 +109,7 @@ async def test_a_cancelled_call_on_a_frozen_server_is_a_cancelled_call(own_dsn: 
 
 
 async def test_closing_does_not_wait_for_a_frozen_server(own_dsn: str, stack: Stack) -> None:
-    async with Desk.at(own_dsn, PoolLimits(size=SIZE)) as desk:
+    async with Desk.at(own_dsn, LIMITS) as desk:
         await asyncio.gather(*(open_ticket(desk) for _ in range(SIZE)))
         with frozen(chosen(stack, desk, whole_server)):
             began = time.monotonic()

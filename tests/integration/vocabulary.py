@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
 from server.db.database import Database, PoolLimits
-from server.db.statement import Statement
+from server.db.statement import SHARED, Statement
 from server.db.statements import PROBE
 from server.domain.callers import Caller, Role
 from server.domain.events import HistoryEntry
@@ -59,7 +59,7 @@ class CountingDatabase(Database):
     """The real database; it remembers which statements were run."""
 
     def __init__(self, dsn: str, limits: PoolLimits) -> None:
-        super().__init__(dsn, limits, PROBE)
+        super().__init__(dsn, limits, PROBE, SHARED)
         self.ran: list[Statement] = []
 
     async def fetch_all(
