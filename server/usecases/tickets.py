@@ -204,6 +204,9 @@ async def write_change(
     """
     values = ticket_values(ticket, caller, change, now) | event_values(on, caller, change.events, now)
     if notes is None or change.status is not Status.RESOLVED:
-        return await on.db.fetch_one(statements.CHANGE_TICKET, values, Ticket._make)
+        kept = change.assigned_to == ticket.assigned_to
+        return await on.db.fetch_one(
+            statements.CHANGE_TICKET if kept else statements.ASSIGN_TICKET, values, Ticket._make
+        )
     values |= notes.after(ticket.findings_at_creation()).values()
     return await on.db.fetch_one(statements.RESOLVE_TICKET, values, Ticket._make)

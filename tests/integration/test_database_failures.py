@@ -142,7 +142,7 @@ async def test_one_call_alone_finds_a_database_that_was_restarted_while_all_conn
 
 
 async def test_a_session_that_is_ended_in_the_middle_leaves_nothing_half_done(own_dsn: str) -> None:
-    async with Desk.at(own_dsn) as desk:
+    async with Desk.at(own_dsn, PoolLimits(size=1)) as desk:
         ticket = await open_ticket(desk)
         async with locked(desk, ticket):
             change = asyncio.create_task(move(desk, ticket, "resolved"))

@@ -161,7 +161,7 @@ COST: dict[str, tuple[Act, list[str]]] = {
     "move": (lambda desk, ticket, _: move(desk, ticket, "closed"), ["GET_TICKET", "CHANGE_TICKET"]),
     "resolve": (lambda desk, ticket, _: move(desk, ticket, "resolved"), ["GET_TICKET", "RESOLVE_TICKET"]),
     "move nowhere": (lambda desk, ticket, _: move(desk, ticket, "open"), ["GET_TICKET"]),
-    "assign": (lambda desk, ticket, _: assign(desk, ticket, uuid4()), ["GET_TICKET", "CHANGE_TICKET"]),
+    "assign": (lambda desk, ticket, _: assign(desk, ticket, uuid4()), ["GET_TICKET", "ASSIGN_TICKET"]),
     "comment": (lambda desk, ticket, _: say(desk, ticket), ["GET_TICKET", "ADD_COMMENT"]),
     "note": (lambda desk, ticket, _: note(desk, ticket), ["GET_TICKET", "ADD_COMMENT"]),
     "comment with a key": (
