@@ -38,6 +38,8 @@ _log = structlog.stdlib.get_logger("nibble.api")
 DRAIN_POLL_SECONDS = 0.02
 # The caller's clock ends a call a little before ours does.
 LATE_SECONDS = 0.05
+# How often the log says that calls are turned away.
+TURNED_AWAY_SECONDS = 1.0
 # A caller may wait longer, but a call holds its place no longer than this.
 LONGEST_DEADLINE_SECONDS = 60.0
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -107,6 +109,7 @@ class Boundary:
         """The deadlines of the calls in flight."""
         self._streams: set[asyncio.Timeout] = set()
         """When the streams end."""
+        self._turned_away = _TurnedAway()
         self._streams_of: Counter[Caller] = Counter()
         """How many each caller has open."""
         telemetry.CALLS_IN_FLIGHT.set_function(lambda: len(self._timeouts))
@@ -117,6 +120,8 @@ class Boundary:
         seconds = telemetry.CALL_SECONDS.labels(call)
 
         async def handle(_requests: object, context: Context) -> Message:
+            if len(self._timeouts) >= self._limits.calls:
+                return await self._turned_away.refuse(call, context)
             started = time.perf_counter()
             line = _Line(call, _metadata(context))
             failure: ServiceError
@@ -179,9 +184,6 @@ class Boundary:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def _answer(self, call: str, method: Method, context: Context, line: "_Line") -> Message:
-        if len(self._timeouts) >= self._limits.calls:
-            telemetry.CALLS_TURNED_AWAY.inc()
-            raise Overloaded
         timeout = asyncio.timeout(self._deadline(context))
         self._timeouts.add(timeout)
         try:
@@ -297,6 +299,28 @@ def _failure_facts(failure: ServiceError) -> dict[str, str]:
     """What an operator needs beside the code: the reason and, where another part failed, what it said."""
     cause = failure.__cause__
     return {"reason": failure.reason} | ({"cause": f"{type(cause).__name__}: {cause}"} if cause else {})
+
+
+class _TurnedAway:
+    """Refuses calls beyond the limit with as little work as can be: there are the more of them, the less time there is.
+
+    They share a line in the log, one a second at most.
+    """
+
+    def __init__(self) -> None:
+        self._trailer = trailing_metadata(Overloaded())
+        self._untold = 0
+        self._tell_from = 0.0
+
+    async def refuse(self, call: str, context: Context) -> NoReturn:
+        telemetry.CALLS_TURNED_AWAY.inc()
+        telemetry.CALLS.labels(call, Overloaded.code.name).inc()
+        self._untold += 1
+        if (now := time.monotonic()) >= self._tell_from:
+            _log.warning("calls turned away", calls=self._untold, reason=Overloaded.reason)
+            self._untold, self._tell_from = 0, now + TURNED_AWAY_SECONDS
+        context.set_trailing_metadata(self._trailer)
+        await context.abort(CODES[Overloaded.code], Overloaded().message)
 
 
 class _Line:

@@ -325,6 +325,20 @@ async def test_a_call_above_the_limit_is_refused_at_once_and_the_place_is_free_a
     await called(around=around)
 
 
+async def test_calls_that_are_turned_away_share_a_line_of_the_log_and_tell_how_many_they_are() -> None:
+    around, gate = boundary(limit=1), Gate()
+    first = asyncio.create_task(called(gate.method, around=around))
+    await gate.entered.wait()
+    with capture_logs() as lines:
+        for _ in range(30):
+            await refused(around=around)
+    gate.opened.set()
+    await first
+    assert [line["event"] for line in lines] == ["calls turned away"] * len(lines)
+    assert 1 <= len(lines) < 30
+    assert (lines[0]["calls"], lines[0]["log_level"], lines[0]["reason"]) == (1, "warning", "OVERLOADED")
+
+
 @pytest.mark.parametrize("failure", [RuntimeError(), TicketNotFound(ticket_id="t")])
 async def test_a_failed_call_gives_its_place_back(failure: Exception) -> None:
     around = boundary(limit=1)
