@@ -114,11 +114,17 @@ class _Swap:
         return str(self._paths[path])
 
 
-def _spread_over_workers(config: Node, cluster: str, ports: Sequence[int]) -> None:
-    """Puts one endpoint per port in the place of the cluster's own; they differ from the first by their address."""
-    endpoints = _endpoints(config, cluster)
+def _spread_over_workers(config: Node, name: str, ports: Sequence[int]) -> None:
+    """Puts one endpoint per port in the place of the cluster's own; they differ from the first by their address.
+
+    The cluster takes so many times as many calls at once.
+    """
+    cluster = _cluster(config, name)
+    endpoints = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     model = endpoints[0]
     endpoints[:] = [_at(model, port) for port in ports]
+    for limits in cluster["circuit_breakers"]["thresholds"]:
+        limits["max_requests"] *= len(ports)
 
 
 def _at(endpoint: Node, port: int) -> Node:
@@ -144,10 +150,10 @@ def _under(node: Node, key: str) -> Iterator[Node]:
         yield from _under(child, key)
 
 
-def _endpoints(config: Node, name: str) -> Node:
+def _cluster(config: Node, name: str) -> Node:
     try:
         (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == name)
-        (locality,) = cluster["load_assignment"]["endpoints"]
-        return locality["lb_endpoints"]
+        (_,) = cluster["load_assignment"]["endpoints"]
     except (KeyError, TypeError, ValueError):
         raise StackError(f"envoy.yaml no longer has the cluster {name!r} with one list of endpoints") from None
+    return cluster

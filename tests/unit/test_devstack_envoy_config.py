@@ -40,10 +40,19 @@ def leaves(node: Node, path: tuple[object, ...] = ()) -> Iterator[tuple[tuple[ob
         yield from leaves(child, (*path, key))
 
 
-def endpoints_of(config: Node, name: str) -> list[Node]:
+def cluster_of(config: Node, name: str) -> Node:
     (cluster,) = (c for c in config["static_resources"]["clusters"] if c["name"] == name)
-    endpoints: list[Node] = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    return cluster
+
+
+def endpoints_of(config: Node, name: str) -> list[Node]:
+    endpoints: list[Node] = cluster_of(config, name)["load_assignment"]["endpoints"][0]["lb_endpoints"]
     return endpoints
+
+
+def most_calls(config: Node, name: str) -> list[int]:
+    """How many a cluster takes at once, by priority."""
+    return [limits["max_requests"] for limits in cluster_of(config, name)["circuit_breakers"]["thresholds"]]
 
 
 def cors_policy(config: Node) -> Node:
@@ -71,7 +80,7 @@ def test_nothing_but_addresses_ports_paths_and_origins_differs(production: Node)
     differing = {path for path in before if before[path] != after[path]}
     for path in differing:
         is_address = path[-2:] in {("socket_address", "address"), ("socket_address", "port_value")}
-        assert is_address or str(before[path]).startswith("/etc/envoy/"), path
+        assert is_address or path[-1] == "max_requests" or str(before[path]).startswith("/etc/envoy/"), path
     assert differing
 
 
@@ -96,6 +105,12 @@ def test_each_process_is_an_endpoint_like_the_first_in_production(production: No
     for endpoint, port in zip(endpoints, HERE.endpoints[name], strict=True):
         model["endpoint"]["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
         assert endpoint == model
+
+
+@pytest.mark.parametrize("name", HERE.endpoints)
+def test_a_cluster_takes_as_many_calls_as_all_its_processes_together(production: Node, name: str) -> None:
+    of_one, of_all = most_calls(production, name), most_calls(localised(production, HERE), name)
+    assert of_all == [limit * len(HERE.endpoints[name]) for limit in of_one]
 
 
 def test_pages_of_the_given_origins_may_call_and_no_others(production: Node) -> None:

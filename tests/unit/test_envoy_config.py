@@ -519,6 +519,11 @@ def without_windows(cluster: Node) -> Node:
     return options
 
 
+def test_the_gateway_refuses_what_a_process_would_have_to_refuse() -> None:
+    (limits,) = named(CLUSTERS, "api")["circuit_breakers"]["thresholds"]
+    assert 0.8 * Settings().max_concurrent_calls <= limits["max_requests"] < Settings().max_concurrent_calls
+
+
 def test_the_inbox_takes_as_many_streams_as_its_processes() -> None:
     limits = {
         limit.get("priority"): limit for limit in named(CLUSTERS, "notification")["circuit_breakers"]["thresholds"]
