@@ -34,3 +34,8 @@ def median(rounds: Sequence[Figures]) -> Figures:
 def ratio(of: Sequence[float], to: Sequence[float]) -> float:
     """The median of the ratios round by round: what disturbs a whole round disturbs both of its sides."""
     return statistics.median([one / other for one, other in zip(of, to, strict=True)])
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """How much the second coordinate rises with one of the first, by least squares; there are two points or more."""
+    return statistics.linear_regression(*zip(*points, strict=True)).slope

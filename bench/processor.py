@@ -48,3 +48,9 @@ def of_tree(pid: int, apart_from: Callable[[], Iterable[int]] = tuple) -> Clock:
 def cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def of_machine() -> float:
+    """Of all processes of this machine together."""
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq

@@ -34,10 +34,11 @@ class Progress:
         if self._bar is not None:
             self._bar.finish(dirty=error is not None)
 
-    def begin(self, step: str) -> None:
-        """The next step begins, and those before it are done."""
+    def begin(self, step: str, done: int | None = None) -> None:
+        """The next step begins; `done` are over, and unless that is said as many as have begun before it."""
+        done = self._begun if done is None else done
         if self._bar is None:
-            print(f"{self._what}: {self._begun + 1}/{self._steps} {step}", file=sys.stderr, flush=True)
+            print(f"{self._what}: {done} of {self._steps}: {step}", file=sys.stderr, flush=True)
         else:
-            self._bar.update(self._begun, at=step)
+            self._bar.update(min(done, self._steps), at=f"{step:<36}")
         self._begun += 1

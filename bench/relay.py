@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import psutil
 import psycopg
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from bench.cores import keep_apart, processes
 from devstack.part import CHECKOUT
 from devstack.ports import Ports
 from devstack.stack import Stack
@@ -101,23 +101,8 @@ def _measure(stack: Stack, how: str) -> float:
 
 def _keep_apart(stack: Stack) -> None:
     """Give the API and what this process starts from now on one core, and all others the rest."""
-    first, *others = sorted(os.sched_getaffinity(0))
-    if not others:
-        return
-    _pin([os.getpid(), *_processes(stack, "api")], {first})
-    for name in ("postgres", "kafka", "relay"):
-        _pin(_processes(stack, name), set(others))
-
-
-def _processes(stack: Stack, name: str) -> list[int]:
-    main = psutil.Process(stack.part(name).pid)
-    return [process.pid for process in (main, *main.children(recursive=True))]
-
-
-def _pin(pids: Sequence[int], cores: set[int]) -> None:
-    """Every thread: one that runs already does not follow its process."""
-    for thread in (thread for pid in pids for thread in psutil.Process(pid).threads()):
-        os.sched_setaffinity(thread.id, cores)
+    others = [pid for name in ("postgres", "kafka", "relay") for pid in processes(stack, name)]
+    keep_apart([os.getpid(), *processes(stack, "api")], others)
 
 
 def _note_times(stack: Stack) -> None:

@@ -27,7 +27,7 @@ CONNECTIONS = 8
 VARIETY = 512
 """So many requests are ready; then they begin again."""
 
-DEADLINE_EXCEEDED = 4
+DEADLINE_EXCEEDED, UNAVAILABLE = 4, 14
 LONGEST_PAUSE_MS = 1
 
 
@@ -40,10 +40,14 @@ class Phase(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Phases, one right after the other, of calls at HOST:PORT that have `deadline` seconds each."""
+    """Phases, one right after the other, of calls of one kind, or MIXED, at these targets (HOST:PORT).
 
-    target: str
+    Each call has `deadline` seconds.
+    """
+
+    targets: Sequence[str]
     phases: Sequence[Phase]
+    kind: str = MIXED
     deadline: float = 5.0
 
 
@@ -59,12 +63,9 @@ class Wave:
     """The calls of one order, while they are made."""
 
     def __init__(self, order: Order, requests: Sequence[Ready]) -> None:
-        host, _, port = order.target.rpartition(":")
-        self._connections = [Connection(host, int(port)) for _ in range(CONNECTIONS)]
-        self._poll = select.poll()
-        for connection in self._connections:
-            self._poll.register(connection.socket, select.POLLIN)
         self._order = order
+        self._poll = select.poll()
+        self._connections = [self._connect(number) for number in range(CONNECTIONS)]
         self._requests = requests
         self._begun = 0
         self._held: deque[float] = deque()
@@ -86,6 +87,12 @@ class Wave:
         for connection in self._connections:
             connection.socket.close()
         return self._outcomes
+
+    def _connect(self, number: int) -> Connection:
+        host, _, port = self._order.targets[number % len(self._order.targets)].rpartition(":")
+        connection = Connection(host, int(port))
+        self._poll.register(connection.socket, select.POLLIN)
+        return connection
 
     def _now(self) -> float:
         return time.perf_counter() - self._start
@@ -123,9 +130,23 @@ class Wave:
 
     def _receive(self) -> None:
         for number, connection in enumerate(self._connections):
-            for ended in connection.receive():
-                due = self._in_flight.pop((number, ended.stream))
-                self._outcomes.append(Outcome(due, self._now(), ended.code))
+            try:
+                ended = connection.receive()
+            except ConnectionError:
+                self._replace(number)
+                continue
+            for each in ended:
+                due = self._in_flight.pop((number, each.stream))
+                self._outcomes.append(Outcome(due, self._now(), each.code))
+
+    def _replace(self, number: int) -> None:
+        """A connection that is lost takes its calls with it; a client makes a new one."""
+        lost = self._connections[number]
+        self._poll.unregister(lost.socket)
+        lost.socket.close()
+        for stream in lost.open:
+            self._outcomes.append(Outcome(self._in_flight.pop((number, stream)), self._now(), UNAVAILABLE))
+        self._connections[number] = self._connect(number)
 
     def _give_up(self) -> None:
         now = self._now()
@@ -139,17 +160,23 @@ class Wave:
             self._outcomes.append(Outcome(self._in_flight.pop((number, stream)), now, DEADLINE_EXCEEDED))
 
 
-def _ready(identity: InsecureDevelopmentIdentity, deadline: float) -> list[Ready]:
-    dice = random.Random(SEED)  # noqa: S311 - nothing secret
-    asks = requests(MIXED, Share(data_set(), dice, 0, 1))
+class Readiness:
+    """Requests that are ready, made when they are first asked for."""
 
-    @cache
-    def token(role: str, caller: UUID) -> str:
-        return identity.mint_token(role, str(caller))
+    def __init__(self, identity: InsecureDevelopmentIdentity) -> None:
+        @cache
+        def token(role: str, caller: UUID) -> str:
+            return identity.mint_token(role, str(caller))
 
-    return [
-        ready(kind.method, ask.request, token(ask.role, ask.caller), deadline) for kind, ask in islice(asks, VARIETY)
-    ]
+        @cache
+        def requests_of(kind: str, deadline: float) -> Sequence[Ready]:
+            asks = requests(kind, Share(data_set(), random.Random(SEED), 0, 1))  # noqa: S311 - nothing secret
+            return [
+                ready(kind.method, ask.request, token(ask.role, ask.caller), deadline)
+                for kind, ask in islice(asks, VARIETY)
+            ]
+
+        self.requests_of = requests_of
 
 
 def _orders() -> Iterator[Order]:
@@ -159,7 +186,7 @@ def _orders() -> Iterator[Order]:
 
 
 if __name__ == "__main__":
-    whose = InsecureDevelopmentIdentity(Path(sys.argv[1]))
+    readiness = Readiness(InsecureDevelopmentIdentity(Path(sys.argv[1])))
     for each in _orders():
-        sys.stdout.write(f"{json.dumps(Wave(each, _ready(whose, each.deadline)).run())}\n")
+        sys.stdout.write(f"{json.dumps(Wave(each, readiness.requests_of(each.kind, each.deadline)).run())}\n")
         sys.stdout.flush()
