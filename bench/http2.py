@@ -64,7 +64,8 @@ class Ended(NamedTuple):
     code: int
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame as it goes over the wire."""
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
@@ -117,8 +118,8 @@ class Connection:
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.streams_allowed = 100
-        self._out = bytearray(PREFACE + _frame(SETTINGS, 0, 0, _NO_TABLE + _WIDE))
-        self._out += _frame(WINDOW_UPDATE, 0, 0, (_WIDEST - _FIRST_WINDOW).to_bytes(4, "big"))
+        self._out = bytearray(PREFACE + frame(SETTINGS, 0, 0, _NO_TABLE + _WIDE))
+        self._out += frame(WINDOW_UPDATE, 0, 0, (_WIDEST - _FIRST_WINDOW).to_bytes(4, "big"))
         self._in = bytearray()
         self._window = _FIRST_WINDOW
         """How many bytes of messages the peer still takes."""
@@ -133,8 +134,8 @@ class Connection:
     def begin(self, request: Ready) -> int:
         """Begin a call; returns its stream. It is on its way after the next `flush`."""
         stream, self._next = self._next, self._next + 2
-        self._out += _frame(HEADERS, END_HEADERS, stream, request.headers)
-        self._out += _frame(DATA, END_STREAM, stream, request.body)
+        self._out += frame(HEADERS, END_HEADERS, stream, request.headers)
+        self._out += frame(DATA, END_STREAM, stream, request.body)
         self._window -= len(request.body)
         self.open.add(stream)
         return stream
@@ -142,7 +143,7 @@ class Connection:
     def cancel(self, stream: int) -> None:
         """Give up a call."""
         self.open.discard(stream)
-        self._out += _frame(RST_STREAM, 0, stream, CANCELLED)
+        self._out += frame(RST_STREAM, 0, stream, CANCELLED)
 
     def flush(self) -> None:
         """Write what waits, as far as the kernel takes it."""
@@ -195,9 +196,9 @@ class Connection:
         """What concerns the connection."""
         if kind == SETTINGS and not flags & ACK:
             self._heed(payload)
-            self._out += _frame(SETTINGS, ACK, 0)
+            self._out += frame(SETTINGS, ACK, 0)
         elif kind == PING and not flags & ACK:
-            self._out += _frame(PING, ACK, 0, payload)
+            self._out += frame(PING, ACK, 0, payload)
         elif kind == WINDOW_UPDATE and stream == 0:
             self._window += int.from_bytes(payload, "big")
         elif kind == GOAWAY:
@@ -211,5 +212,5 @@ class Connection:
     def _count_read(self, size: int) -> None:
         self._read += size
         if self._read > _WIDEN_AFTER:
-            self._out += _frame(WINDOW_UPDATE, 0, 0, self._read.to_bytes(4, "big"))
+            self._out += frame(WINDOW_UPDATE, 0, 0, self._read.to_bytes(4, "big"))
             self._read = 0
