@@ -18,6 +18,7 @@ from bench.callers import Order
 from bench.company import CALLERS, Callers, CallersFailed, callers, floor, loaded_stack, pid_of
 from bench.figures import Figures, median, percentile, ratio
 from bench.floor import NAME as FLOOR
+from bench.ghz import DOES, Ghz, installed
 from bench.kinds import KINDS, Kind
 from bench.processor import Clock, cores, of_process, of_tree
 from bench.progress import Progress
@@ -80,7 +81,7 @@ def bench_calls(plan: Plan) -> bool:
     """
     with _stage(plan) as (stack, servers, those):
         settings = _settings(stack)
-        print(f"calls: {cores()} processors, {plan.callers} callers in a process of their own (grpc.aio)")
+        print(f"calls: {cores()} processors, {plan.callers} callers in a process of their own: {_who_calls(those)}")
         print("calls: PostgreSQL " + ", ".join(f"{name} {value}" for name, value in settings.items()))
         table = _measure(plan, servers, those)
     met = _print(table)
@@ -89,7 +90,7 @@ def bench_calls(plan: Plan) -> bool:
 
 
 @contextmanager
-def _stage(plan: Plan) -> Iterator[tuple[Stack, Sequence[Server], Callers]]:
+def _stage(plan: Plan) -> Iterator[tuple[Stack, Sequence[Server], Callers | Ghz]]:
     parts = PARTS if REST in plan.servers else PARTS - {"gateway"}
     with (
         loaded_stack(parts) as stack,
@@ -112,7 +113,14 @@ def _stage(plan: Plan) -> Iterator[tuple[Stack, Sequence[Server], Callers]]:
         if REST in plan.servers:
             gateway = stack.gateway_url.removeprefix("http://")
             known.append(Server(REST, "rest", gateway, api, beside, of_tree(pid_of(stack, "gateway"))))
-        yield stack, [server for server in known if server.name in plan.servers], those
+        program = installed()
+        makers = Ghz(program, stack, plan.callers, those) if program else those
+        yield stack, [server for server in known if server.name in plan.servers], makers
+
+
+def _who_calls(makers: Callers | Ghz) -> str:
+    ours = "our own over grpc.aio and HTTP/1.1"
+    return f"ghz for {', '.join(DOES)} over gRPC, else {ours}" if isinstance(makers, Ghz) else ours
 
 
 def _settings(stack: Stack) -> dict[str, str]:
@@ -121,7 +129,7 @@ def _settings(stack: Stack) -> dict[str, str]:
         return dict(rows.fetchall())
 
 
-def _measure(plan: Plan, servers: Sequence[Server], those: Callers) -> Table:
+def _measure(plan: Plan, servers: Sequence[Server], those: Callers | Ghz) -> Table:
     """The rounds, after one that does not count; every other one in the opposite order."""
     table = Table()
     with Progress("calls", (plan.rounds + 1) * len(plan.kinds) * len(servers)) as progress:
@@ -135,7 +143,7 @@ def _measure(plan: Plan, servers: Sequence[Server], those: Callers) -> Table:
     return table
 
 
-def measure(server: Server, kind: Kind, seconds: float, those: Callers) -> Figures:
+def measure(server: Server, kind: Kind, seconds: float, those: Callers | Ghz) -> Figures:
     """What calls of one kind come to in so many seconds."""
     clocks = [server.process, server.database, *([server.gateway] if server.gateway else [])]
     before = [clock() for clock in clocks]

@@ -8,8 +8,8 @@ async def test_the_data_set_is_there_after_loading_and_staff_see_it(desk: Desk) 
     data = data_set()
     load(desk.dsn, data)
     assert (await counts(desk))["support_tickets"] == len(data.tickets)
-    (row,) = await query(desk, "SELECT count(*) AS comments FROM admin_service.ticket_comments")
-    assert row["comments"] == sum(ticket.comments for ticket in data.tickets)
+    (total,) = await query(desk, "SELECT count(*) AS comments FROM admin_service.ticket_comments")
+    assert total["comments"] == sum(ticket.comments for ticket in data.tickets)
 
     shown = (await first_page(all_tickets(desk, as_agent()))).rows
     known = {ticket.id: ticket for ticket in data.tickets}

@@ -12,6 +12,7 @@ from bench.calls import Plan, Table, read_plan
 from bench.company import CallersFailed
 from bench.data_set import data_set
 from bench.figures import Figures, median, percentile, ratio, slope
+from bench.ghz import calls_in
 from bench.kinds import KINDS, MIX, MIXED, Share, requests
 from bench.progress import Progress
 
@@ -105,6 +106,26 @@ def test_off_a_terminal_progress_is_a_line_a_step(capsys: pytest.CaptureFixture[
         progress.begin("two")
         progress.begin("three", 3)
     assert capsys.readouterr().err == "soak: 0 of 3: one\nsoak: 1 of 3: two\nsoak: 3 of 3: three\n"
+
+
+GHZ = {
+    "count": 2,
+    "total": 500_000_000,
+    "statusCodeDistribution": {"OK": 2},
+    "errorDistribution": {},
+    "details": [{"latency": 3_000_000, "status": "OK"}, {"latency": 1_500_000, "status": "OK"}],
+}
+
+
+def test_a_report_of_ghz_is_read_as_calls() -> None:
+    calls = calls_in(GHZ)
+    assert (calls.milliseconds, calls.per_second) == ([1.5, 3.0], 4.0)
+
+
+@pytest.mark.parametrize("wrong", [{"statusCodeDistribution": {"OK": 1, "Unavailable": 1}}, {"details": []}])
+def test_a_report_of_ghz_with_failed_or_missing_calls_is_none(wrong: dict[str, object]) -> None:
+    with pytest.raises(CallersFailed):
+        calls_in({**GHZ, **wrong})
 
 
 def failing() -> bool:
