@@ -39,8 +39,8 @@ test: $(VENV)/dev.stamp ## Run the tests against the real PostgreSQL, Kafka and 
 	@exec $(BIN)/pytest $(T)
 
 .PHONY: bench
-bench: $(VENV)/dev.stamp ## Measure: how soon events are in Kafka while the API is saturated, and how fast a backlog is
-	@exec $(BIN)/python -m bench
+bench: $(VENV)/dev.stamp ## Measure, within 15 minutes: start, calls beside a floor server, workers, memory, overload, relay (S="calls soak" for some; bench/README.md)
+	@exec $(BIN)/python -m bench $(S)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp ## Check style, types, imports, protos and calls, and that generated/ is fresh

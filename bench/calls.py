@@ -4,7 +4,6 @@ Both servers stand on the same PostgreSQL and the same data, and are measured in
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,22 +15,23 @@ import psycopg
 
 from bench.callers import Order
 from bench.company import CALLERS, Callers, CallersFailed, callers, floor, loaded_stack, pid_of
+from bench.durability import durability
 from bench.figures import Figures, median, percentile, ratio
 from bench.floor import NAME as FLOOR
 from bench.ghz import DOES, Ghz, installed
 from bench.kinds import KINDS, Kind
 from bench.processor import Clock, cores, of_process, of_tree
 from bench.progress import Progress
+from bench.results import FOLDER, verdict, write_results
 from devstack.stack import Stack
 
 PARTS = {"postgres", "kafka", "migrate", "api", "relay", "gateway"}
 SERVICE, REST = "service", "rest"
 SERVERS = (FLOOR, SERVICE, REST)
-RESULTS = Path(".bench/calls.json")
+RESULTS = FOLDER / "calls.json"
 # The API's connections say no name; the workers' do.
 API_NAME = ""
 _OTHER_CLIENTS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> %s"
-_SETTINGS = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_sync_method")
 
 
 class Server(NamedTuple):
@@ -80,9 +80,10 @@ def bench_calls(plan: Plan) -> bool:
         CallersFailed: a call failed.
     """
     with _stage(plan) as (stack, servers, those):
-        settings = _settings(stack)
+        settings = durability(stack)
         print(f"calls: {cores()} processors, {plan.callers} callers in a process of their own: {_who_calls(those)}")
-        print("calls: PostgreSQL " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+        for part, values in settings.items():
+            print(f"calls: {part}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
         table = _measure(plan, servers, those)
     met = _print(table)
     _write(plan, table, settings)
@@ -123,12 +124,6 @@ def _who_calls(makers: Callers | Ghz) -> str:
     return f"ghz for {', '.join(DOES)} over gRPC, else {ours}" if isinstance(makers, Ghz) else ours
 
 
-def _settings(stack: Stack) -> dict[str, str]:
-    with psycopg.connect(stack.dsn, autocommit=True) as connection:
-        rows = connection.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [list(_SETTINGS)])
-        return dict(rows.fetchall())
-
-
 def _measure(plan: Plan, servers: Sequence[Server], those: Callers | Ghz) -> Table:
     """The rounds, after one that does not count; every other one in the opposite order."""
     table = Table()
@@ -165,15 +160,15 @@ def _print(table: Table) -> bool:
     for (kind, server), rounds in sorted(table.rounds.items(), key=lambda item: list(KINDS).index(item[0][0])):
         figures, times = median(rounds), table.ratio(kind, server, "server")
         target = KINDS[kind].target if server == SERVICE and times is not None else None
-        verdict = "" if times is None or target is None else _verdict(times, target)
-        verdicts.append(verdict)
-        beside = "" if times is None or server == FLOOR else f"{times:.2f}  {verdict}"
+        word = "" if times is None or target is None else _verdict(times, target)
+        verdicts.append(word)
+        beside = "" if times is None or server == FLOOR else f"{times:.2f}  {word}"
         print(_ROW.format(kind, server, *_cells(figures), beside))
-    return not any("MISSED" in verdict for verdict in verdicts)
+    return not any(verdict(met=False) in word for word in verdicts)
 
 
 def _verdict(times: float, target: float) -> str:
-    return f"at most {target}: {'met' if times <= target else 'MISSED'}"
+    return f"at most {target}: {verdict(met=times <= target)}"
 
 
 def _cells(figures: Figures) -> list[str]:
@@ -182,7 +177,7 @@ def _cells(figures: Figures) -> list[str]:
     return [f"{rate:.0f}", *(f"{value:.1f}" for value in times), *milliseconds]
 
 
-def _write(plan: Plan, table: Table, settings: Mapping[str, str]) -> None:
+def _write(plan: Plan, table: Table, settings: Mapping[str, Mapping[str, str]]) -> None:
     """Every round, the medians, and the ratios to the floor."""
     found = [
         {
@@ -195,10 +190,8 @@ def _write(plan: Plan, table: Table, settings: Mapping[str, str]) -> None:
         }
         for (kind, server), rounds in table.rounds.items()
     ]
-    about = {"processors": cores(), "callers": plan.callers, "seconds": plan.seconds, "postgresql": settings}
-    plan.results.parent.mkdir(parents=True, exist_ok=True)
-    plan.results.write_text(json.dumps({"about": about, "calls": found}, indent=2))
-    print(f"calls: all figures are in {plan.results}")
+    about = {"processors": cores(), "callers": plan.callers, "seconds": plan.seconds, "durability": settings}
+    write_results("calls", {"about": about, "calls": found}, plan.results)
 
 
 def _some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
