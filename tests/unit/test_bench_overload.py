@@ -8,7 +8,7 @@ from bench.overload import NORMAL_SECONDS, WAVE_SECONDS, Account, account_of
 from bench.wave import Outcome
 
 BEGIN, END = NORMAL_SECONDS, NORMAL_SECONDS + WAVE_SECONDS
-OK, REFUSED, LATE = 0, 8, 4
+OK, REFUSED, LATE, CANCELLED = 0, 8, 4, 1
 PEAK = 100.0
 
 
@@ -37,6 +37,13 @@ def test_a_server_that_refuses_the_excess_at_once_meets_all_targets() -> None:
 
 def test_goodput_below_nine_tenths_of_the_peak_is_a_miss() -> None:
     assert a_wave(answered=80).misses == ["goodput"]
+
+
+def test_what_is_refused_in_another_way_than_callers_are_promised_is_a_miss() -> None:
+    cancelled = calls(BEGIN, END, 2 * PEAK, code=CANCELLED)
+    served = calls(BEGIN, END, 98, took=0.2)
+    account = account_of([*calls(0, BEGIN, 50), *served, *cancelled, *calls(END, END + NORMAL_SECONDS, 50)], PEAK)
+    assert account.misses == ["codes"]
 
 
 def test_answers_after_the_wave_are_no_goodput_of_it() -> None:
