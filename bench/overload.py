@@ -206,9 +206,10 @@ def _print(door: str, account: Account) -> None:
         f"overload: {door}: answered within p50 {account.p50 * 1000:.0f} ms, p99 {account.p99 * 1000:.0f} ms, at most"
         f" {account.longest * 1000:.0f} ms; all is normal {account.recovery:.1f} s after the wave"
     )
+    word = f"MISSED by {', '.join(account.misses)}" if account.misses else "met"
     print(
         f"overload: {door}: target goodput {LEAST_GOODPUT} of the peak, p99 {LONGEST_ADMITTED_SECONDS} s, normal after"
-        f" {LONGEST_RECOVERY_SECONDS} s, all others RESOURCE_EXHAUSTED: {'met' if not account.misses else 'MISSED by ' + ', '.join(account.misses)}"
+        f" {LONGEST_RECOVERY_SECONDS} s, all others RESOURCE_EXHAUSTED: {word}"
     )
 
 
