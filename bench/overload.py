@@ -7,8 +7,9 @@ measured as well as in the wave. Callers come by the clock and have five seconds
 import math
 import os
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
@@ -19,16 +20,18 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from nibble.support.v1 import ticket_service_pb2, ticket_service_pb2_grpc
 
-from bench.company import Surge, loaded_stack, surge
+from bench.company import Surge, loaded_stack, pid_of, surge
 from bench.cores import keep_apart, processes
 from bench.figures import percentile
-from bench.processor import of_process
+from bench.processor import Clock, of_process, of_tree
 from bench.progress import Progress
 from bench.results import write_results
 from bench.wave import Order, Outcome, Phase
 from devstack.stack import Stack
 
-PARTS = {"postgres", "kafka", "migrate", "api", "relay", "gateway"}
+PARTS = {"postgres", "migrate", "api", "gateway"}
+"""Without what has no part in a call: two processors are few for those that have."""
+
 OK, RESOURCE_EXHAUSTED = 0, 8
 TOGETHER = 64
 """So many calls at a time saturate the API, and are fewer than it takes."""
@@ -96,7 +99,7 @@ def bench_overload() -> bool:
         CallersFailed: the callers could not go on.
     """
     with loaded_stack(PARTS) as stack, surge(stack) as those:
-        others = [pid for part in ("postgres", "kafka", "relay", "gateway") for pid in processes(stack, part)]
+        others = [pid for part in ("postgres", "gateway") for pid in processes(stack, part)]
         apart = keep_apart(processes(stack, "api"), [os.getpid(), those.pid, *others])
         print(f"overload: the API {'has a processor of its own' if apart else 'shares the only processor'}")
         doors = {"own port": stack.grpc_target, "gateway": stack.gateway_url.removeprefix("http://")}
@@ -117,14 +120,24 @@ def _wave(stack: Stack, those: Surge, target: str, door: str, progress: Progress
         Phase(WAVE_SECONDS, TIMES * peak),
         Phase(NORMAL_SECONDS, NORMAL * peak),
     ]
-    before = of_process(those.pid)
-    with _witness(target, stack.mint_token("customer")) as told:
+    clocks: dict[str, Clock] = {part: of_tree(pid_of(stack, part)) for part in ("api", "postgres", "gateway")}
+    clocks["callers"] = lambda: of_process(those.pid)
+    with ThreadPoolExecutor(1) as pool, _witness(target, stack.mint_token("customer")) as told:
+        used = pool.submit(_used_in_the_wave, clocks)
         outcomes = those.make_calls(Order([target], phases, deadline=DEADLINE_SECONDS))
-    used = (of_process(those.pid) - before) / sum(phase.seconds for phase in phases)
-    print(f"overload: {door}: the callers took {used:.2f} of a processor; a client of gRPC saw {dict(told)}")
+    shares = ", ".join(f"{name} {share:.2f}" for name, share in used.result().items())
+    print(f"overload: {door}: in the wave processors were taken by {shares}; a client of gRPC saw {dict(told)}")
     account = account_of(outcomes, peak)
     _print(door, account)
     return account
+
+
+def _used_in_the_wave(clocks: Mapping[str, Clock]) -> dict[str, float]:
+    """How much of a processor each takes, once the wave has come."""
+    time.sleep(NORMAL_SECONDS)
+    before = {name: clock() for name, clock in clocks.items()}
+    time.sleep(WAVE_SECONDS)
+    return {name: (clock() - before[name]) / WAVE_SECONDS for name, clock in clocks.items()}
 
 
 def answered(outcomes: Sequence[Outcome], begin: float, end: float) -> float:

@@ -54,3 +54,9 @@ def of_machine() -> float:
     """Of all processes of this machine together."""
     times = psutil.cpu_times()
     return times.user + times.nice + times.system + times.irq + times.softirq
+
+
+def of_ours() -> float:
+    """Of this process and of all that it has started and waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
