@@ -48,6 +48,8 @@ LIVELINESS = {
 }
 # For a lock that takes longer, a write waits on a connection of its own: those beside it would wait too.
 LOCK_MS = 20
+# PostgreSQL has `transaction_timeout` from version 17 on.
+_BOUND_TRANSACTIONS = "SELECT set_config(name, $1, false) FROM pg_settings WHERE name = 'transaction_timeout'"
 # What a worker's statement may take, and how long a worker may say nothing amid a transaction.
 WORKER_STATEMENT_MS = 30_000
 WORKER_SILENCE_MS = 30_000
@@ -132,6 +134,8 @@ class Database:
         }
         self._pipelines = {sharing: self._pipeline(sharing) for sharing in shared[: limits.size - 1]}
         self._size = limits.size - len(self._pipelines)
+        # Twice what a statement may take: that stops the statement alone, this ends the session.
+        self._longest_batch = f"{int(limits.statement_timeout * 2000)}ms"
         self._working = 0
         """Calls that hold a connection."""
         self._check: asyncio.Task[None] | None = None
@@ -211,12 +215,10 @@ class Database:
             async with self._pool.connection() as connection:
                 self._working += 1
                 try:
-                    cursor = connection.cursor(binary=True)
                     if _cancellations() > cancelled:
                         # The pool waits by `wait_for`: until Python 3.12 that loses one that comes with the connection.
                         raise asyncio.CancelledError
-                    await cursor.execute(statement.sql, statement.bind(values), prepare=True)
-                    rows = [make(row) for row in await cursor.fetchall()]
+                    rows = [make(row) for row in await _run(connection, statement, values)]
                     self._tell_that_it_is_over()
                     return rows
                 finally:
@@ -261,8 +263,19 @@ class Database:
         return Pipeline(partial(self._connect, f"-c lock_timeout={LOCK_MS}"), WRITES)
 
     async def _connect(self, options: str = "") -> AsyncConnection[Any]:
+        """A connection for a pipeline.
+
+        A batch of which only a part arrives, since this process is frozen or cut off, is rolled back some time: else it
+        would hold its locks until PostgreSQL learns that nobody is there.
+        """
         session = self._session | {"options": f"{self._session['options']} {options}"}
-        return await AsyncConnection.connect(self._dsn, **session)
+        connection = await _Connection.connect(self._dsn, **session)
+        try:
+            await connection.execute(_BOUND_TRANSACTIONS, [self._longest_batch])
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
     def _connections(self) -> int:
         shared = sum(pipeline.is_connected for pipeline in self._pipelines.values())
@@ -305,6 +318,19 @@ def _refusal(error: psycopg.Error) -> ServiceError | None:
 def _row_maker(make: Callable[[tuple[Any, ...]], R]) -> RowMaker[R]:
     """psycopg hands out tuples, and says that they are sequences."""
     return cast("RowMaker[R]", make)
+
+
+async def _run(
+    connection: AsyncConnection[Any], statement: Statement, values: Mapping[str, object]
+) -> list[tuple[Any, ...]]:
+    cursor = connection.cursor(binary=True)
+    try:
+        await cursor.execute(statement.sql, statement.bind(values), prepare=True)
+    except errors.FeatureNotSupported:
+        # Prepared for tables that have been altered since, it would fail as long as the connection lasts.
+        await connection.close()
+        raise
+    return await cursor.fetchall()
 
 
 def _cancellations() -> int:

@@ -31,6 +31,8 @@ RECONNECT_SECONDS = 0.5
 MOST_ADDED = 64
 
 _ANSWERED = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+# "cached plan must not change result type", and a statement of whose name PostgreSQL knows nothing.
+_OUTDATED = (b"0A000", b"26000")
 
 
 class Unanswered(Exception):
@@ -115,7 +117,6 @@ class _Session:
         self.lost = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._habits = habits
-        self._connection = connection
         self._pgconn = connection.pgconn
         self._socket = connection.pgconn.socket
         self._values = Transformer(connection)
@@ -142,12 +143,8 @@ class _Session:
         if len(self._waiting) == 1 and len(self._under_way) < self._habits.most_batches:
             self._loop.call_soon(self._send)
 
-    async def close(self) -> None:
-        """End the session; whoever waits is told."""
-        self._lose()
-        await self._connection.close()
-
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """Give the connection up; whoever waits is told."""
         if self.lost.is_set():
             return
         self.lost.set()
@@ -172,14 +169,16 @@ class _Session:
             self._pgconn.pipeline_sync()
             self._flush()
         except psycopg.Error:
-            self._lose()
+            self.lose()
+            for asked in waiting:
+                asked.fail(Unanswered())  # but for those that were sent, which have been told
 
     def _send_one(self, asked: _Asked, batch: _Batch) -> None:
         if asked.answer.done():
             return  # its caller has gone meanwhile
         try:
             parameters = self._values.dump_sequence(asked.parameters, [PyFormat.AUTO] * len(asked.parameters))
-        except (psycopg.Error, UnicodeError):
+        except Exception:  # noqa: BLE001 - whatever is wrong with them, its neighbours are to be sent all the same
             asked.fail(Unanswered())
             return
         batch.asked.append(asked)
@@ -205,15 +204,15 @@ class _Session:
         try:
             self._flush()
         except psycopg.Error:
-            self._lose()
+            self.lose()
 
     def _on_results(self) -> None:
         try:
             self._pgconn.consume_input()
-            while self._under_way and not self._pgconn.is_busy():
+            while self._under_way and not self.lost.is_set() and not self._pgconn.is_busy():
                 self._take(self._pgconn.get_result(), self._under_way[0])
         except psycopg.Error:
-            self._lose()
+            self.lose()
 
     def _take(self, result: "pq.abc.PGresult | None", batch: _Batch) -> None:
         if result is None:  # follows whatever was said about one step
@@ -228,8 +227,15 @@ class _Session:
             self._note(batch, result)
         else:
             batch.has_failed = True
-            if batch.steps and isinstance(step := batch.steps[0], _Preparing):
-                self._names.pop(step, None)
+            if batch.steps:
+                self._forget(batch.steps[0], result)
+
+    def _forget(self, failed: _Step, result: "pq.abc.PGresult") -> None:
+        """What was not prepared, or is prepared for tables that have been altered since, is prepared anew."""
+        if isinstance(failed, _Preparing):
+            self._names.pop(failed, None)
+        elif result.error_field(pq.DiagnosticField.SQLSTATE) in _OUTDATED:
+            self._names = {known: name for known, name in self._names.items() if known.sql != failed.sql}
 
     def _note(self, batch: _Batch, result: "pq.abc.PGresult") -> None:
         asked = batch.steps[0]
@@ -296,9 +302,12 @@ class Pipeline:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _serve(self, connection: AsyncConnection[Any]) -> None:
-        session = self._session = _Session(connection, self._habits)
         try:
-            await session.lost.wait()
+            session = self._session = _Session(connection, self._habits)
+            try:
+                await session.lost.wait()
+            finally:
+                self._session = None
+                session.lose()
         finally:
-            self._session = None
-            await session.close()
+            await connection.close()

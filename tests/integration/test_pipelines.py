@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import psutil
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import Jsonb
 
 from devstack.stack import Stack
-from server.db.database import Database, PoolLimits, StatementFailed
+from server.db.database import LOCK_MS, Database, PoolLimits, StatementFailed
 from server.db.statement import SHARED, Sharing, Statement
 from server.db.statements import PROBE
 from server.domain.tickets import Ticket
@@ -42,6 +44,16 @@ SLOW = NUMBER._replace(sql=f"{NUMBER.sql} FROM pg_sleep($2::float8)", names=("nu
 PREPARED = Statement(
     "SELECT count(*), pg_backend_pid() FROM pg_prepared_statements WHERE name LIKE 'shared%'", (), sharing=Sharing.READS
 )
+DOCUMENT = Statement("SELECT $1::jsonb", ("document",), sharing=Sharing.READS)
+BOWLS = Statement("SELECT number, pg_backend_pid() FROM bowls", (), sharing=Sharing.READS)
+TOUCH = Statement(
+    "UPDATE admin_service.support_tickets SET version = version WHERE id = $1::uuid"
+    " RETURNING current_setting('lock_timeout')",
+    ("ticket_id",),
+    sharing=Sharing.WRITES,
+)
+# As it goes over the wire.
+SYNC = b"S\0\0\0\4"
 SESSIONS = """
     SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
 """
@@ -341,3 +353,128 @@ async def test_two_comments_of_one_batch_on_a_resolved_ticket_reopen_it_once(dsn
         events = [event["event_type"] for event in await events_of(desk, ticket)]
         assert (events.count("ticket_commented"), events.count("ticket_status_changed")) == (4, 2)
         assert (await look_at(desk, ticket)).version == 3
+
+
+# --- What is wrong with a batch ---------------------------------------------------------------------------------------
+
+
+async def test_parameters_that_can_not_be_sent_are_the_failure_of_their_own_caller(dsn: str) -> None:
+    async with database(dsn) as db:
+        session = (await ask(db, 0)).session
+        async with asyncio.timeout(5):
+            unsendable = db.fetch_all(DOCUMENT, {"document": Jsonb(object())}, tuple)
+            first, failure, last = await gathered(ask(db, 1), unsendable, ask(db, 2))
+        assert (first, type(failure), last) == ((1, session), TypeError, (2, session))
+        await until_shared(db)
+        assert (await ask(db, 3)).session == session
+
+
+async def test_a_shared_statement_is_prepared_anew_when_its_table_was_altered(own_dsn: str) -> None:
+    async with database(own_dsn) as db:
+        session = (await ask(db, 0)).session
+        alter(own_dsn, "CREATE TABLE bowls (number integer)", "INSERT INTO bowls VALUES (1)")
+        assert (await answers_of(db, BOWLS)) == [(1, session)]
+        alter(own_dsn, "ALTER TABLE bowls ALTER number TYPE bigint")
+        assert [number for number, _ in await answers_of(db, BOWLS)] == [1]
+        assert (await answers_of(db, BOWLS)) == [(1, session)]
+
+
+async def test_a_statement_on_its_own_fails_once_when_its_table_was_altered(own_dsn: str) -> None:
+    db = Database(own_dsn, PoolLimits(size=1), PROBE)
+    await db.open()
+    try:
+        alter(own_dsn, "CREATE TABLE bowls (number integer)", "INSERT INTO bowls VALUES (1)")
+        ((_, session),) = await answers_of(db, BOWLS)
+        alter(own_dsn, "ALTER TABLE bowls ALTER number TYPE bigint")
+        with pytest.raises(StatementFailed, match="cached plan"):
+            await answers_of(db, BOWLS)
+        ((number, another),) = await answers_of(db, BOWLS)
+        assert (number, another != session) == (1, True)
+    finally:
+        await db.close()
+
+
+def alter(dsn: str, *statements: str) -> None:
+    """Change what the tables are."""
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        for statement in statements:
+            admin.execute(statement.encode())
+
+
+async def answers_of(db: Database, statement: Statement) -> list[Answer]:
+    """One for each row."""
+    return await db.fetch_all(statement, {}, Answer._make)
+
+
+class Line:
+    """Lies between a client and PostgreSQL. When it is cut, what the client sends next arrives without its sync."""
+
+    def __init__(self, dsn: str) -> None:
+        to = conninfo_to_dict(dsn)
+        self.is_cut = False
+        self._path = f"{to['host']}/.s.PGSQL.{to['port']}"
+        self._ends: list[asyncio.StreamWriter] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def laid(cls, dsn: str) -> AsyncIterator[tuple["Line", str]]:
+        """A line to that database, and the URL of its other end."""
+        line = cls(dsn)
+        server = await asyncio.start_server(line._join, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        try:
+            yield line, make_conninfo(dsn, host=host, port=port)
+        finally:
+            server.close()
+            for end in line._ends:
+                end.close()
+                await gathered(end.wait_closed())
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_unix_connection(self._path)
+        self._ends += writer, forth
+        await asyncio.gather(self._pass_on(reader, forth), self._pass_on(back, writer))
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            sink.write(data.removesuffix(SYNC) if self.is_cut else data)
+        sink.close()
+
+
+async def test_a_batch_whose_end_does_not_arrive_holds_its_locks_for_a_while_only(dsn: str) -> None:
+    async with Desk.at(dsn) as desk, Line.laid(dsn) as (line, far):
+        ticket = await open_ticket(desk)
+        db = Database(far, PoolLimits(size=3, statement_timeout=0.5), PROBE, SHARED)
+        await db.open()
+        try:
+            await until_shared(db)
+            await until_locking_is_shared(db, ticket)
+            line.is_cut = True
+            holding = asyncio.create_task(db.fetch_all(TOUCH, {"ticket_id": ticket.id}, tuple))
+            await until_locked(desk, ticket)
+            async with asyncio.timeout(5):
+                await say(desk, ticket)
+                with pytest.raises(DependencyUnavailable):
+                    await holding
+        finally:
+            await db.close()
+
+
+async def until_locking_is_shared(db: Database, ticket: Ticket) -> None:
+    """Wait until writes have their session."""
+
+    async def shared() -> bool:
+        touched = await db.fetch_all(TOUCH, {"ticket_id": ticket.id}, itemgetter(0))
+        return touched == [f"{LOCK_MS}ms"]
+
+    await until(shared)
+
+
+async def until_locked(desk: Desk, ticket: Ticket) -> None:
+    """Wait until somebody holds the ticket."""
+    statement = "SELECT FROM admin_service.support_tickets WHERE id = %s FOR UPDATE SKIP LOCKED"
+
+    async def locked() -> bool:
+        return not await query(desk, statement, ticket.id)
+
+    await until(locked)
