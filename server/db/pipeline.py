@@ -29,6 +29,9 @@ Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 RECONNECT_SECONDS = 0.5
 # With so many on their way or waiting the next one is better off elsewhere.
 MOST_ADDED = 64
+# A batch that takes longer is one that others should not wait behind. A busy event loop takes some of that time itself,
+# and is no reason to do without what saves it work.
+STALLED_SECONDS = 0.1
 
 _ANSWERED = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 # "cached plan must not change result type", and a statement of whose name PostgreSQL knows nothing.
@@ -48,15 +51,13 @@ class Habits(NamedTuple):
 
     most_batches: int
     """How many batches may be under way. With one, whatever comes meanwhile makes up the next one."""
-    stalled_seconds: float
-    """A batch that takes longer is one that others should not wait behind."""
     are_answers_final: bool
     """Whether rows are handed out as they come, since nothing is committed; else at the end of their batch."""
 
 
-READS = Habits(most_batches=MOST_ADDED, stalled_seconds=0.02, are_answers_final=True)
+READS = Habits(most_batches=MOST_ADDED, are_answers_final=True)
 # A batch that waits for the commit of the one before it grows meanwhile, and one commit does for all of it.
-WRITES = Habits(most_batches=1, stalled_seconds=0.1, are_answers_final=False)
+WRITES = Habits(most_batches=1, are_answers_final=False)
 
 
 class _Asked(NamedTuple):
@@ -133,9 +134,7 @@ class _Session:
         if self.lost.is_set() or len(self._waiting) >= MOST_ADDED:
             return False
         batches = self._under_way
-        return not batches or (
-            len(batches) < MOST_ADDED and self._loop.time() - batches[0].sent_at < self._habits.stalled_seconds
-        )
+        return not batches or (len(batches) < MOST_ADDED and self._loop.time() - batches[0].sent_at < STALLED_SECONDS)
 
     def add(self, asked: _Asked) -> None:
         """Send the statement with all others of this turn of the event loop, or with those that wait."""
