@@ -1,10 +1,15 @@
 """The TCP ports of one stack, all on loopback."""
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Self
 
 from devstack.errors import StackError
@@ -47,7 +52,7 @@ class Ports:
 
     @classmethod
     def free(cls, workers: int = 1) -> Self:
-        """Picks ports on which nothing listens now."""
+        """Picks ports on which nothing listens now, and that no other process of the user's picks."""
         grpc, metrics = workers + len(BEHIND_THE_API), workers + len(MEASURED_AFTER_THE_API)
         first = _free_block(2 + grpc + metrics)
         return cls(gateway=first, kafka=first + 1, grpc=first + 2, metrics=first + 2 + grpc)
@@ -89,7 +94,7 @@ class Ports:
 
 
 def free_port() -> int:
-    """A port on which nothing listens now, and that nobody else in this process was given."""
+    """A port on which nothing listens now, and that nobody else in any process of the user's was given."""
     return _free_block(1)
 
 
@@ -141,7 +146,29 @@ def _free_block(size: int) -> int:
     for _ in range(200):
         first = random.choice(_CHOICE)  # noqa: S311 - chance only keeps stacks apart
         block = range(first, first + size)
-        if _chosen.isdisjoint(block) and all(map(_is_free, block)):
+        if _chosen.isdisjoint(block) and _reserve(block):
             _chosen.update(block)
             return first
     raise StackError(f"found no {size} free ports in a row between {_CHOICE.start} and {_CHOICE.stop}")
+
+
+def _reserve(block: range) -> bool:
+    """Keeps the ports from other processes until this one ends; False where one has them, or something listens."""
+    try:
+        fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, len(block), block.start)
+    except OSError:
+        return False
+    if all(map(_is_free, block)):
+        return True
+    fcntl.lockf(_reservations(), fcntl.LOCK_UN, len(block), block.start)
+    return False
+
+
+@cache
+def _reservations() -> int:
+    """An empty file of the user's, whose nth byte is locked by the process that was given port n.
+
+    It stays open, since closing it would give up the locks; the kernel does so when the process ends.
+    """
+    file = Path(tempfile.gettempdir()) / f"nibble-ports-{os.getuid()}"
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -1,11 +1,14 @@
 """Which ports a stack takes, and how it says that it cannot have them."""
 
 import socket
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
 
 from devstack.errors import StackError
+from devstack.part import CHECKOUT
 from devstack.ports import MEASURED_AFTER_THE_API, Ports, free_port
 
 PARTS = ("postgres", "kafka", "migrate", "api", *MEASURED_AFTER_THE_API, "gateway")
@@ -85,3 +88,18 @@ def test_no_port_is_handed_out_twice() -> None:
     blocks = [Ports.free(workers=2) for _ in range(50)]
     ports = [port for block in blocks for _, port in block.claims(2, PARTS)] + [free_port() for _ in range(200)]
     assert len(ports) == len(set(ports))
+
+
+def test_what_one_process_was_given_no_other_gets_before_it_ends() -> None:
+    # A choice of few, so that two that do not know of each other would meet.
+    draw = "from devstack import ports; ports._CHOICE = range(31_000, 31_040); print(ports.free_port(), flush=True)"
+    ask = f"{draw}; [print(ports.free_port(), flush=True) for _ in range(7)]; input()"
+    command = [sys.executable, "-c", ask]
+    with (
+        subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one,
+        subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
+    ):
+        given = [str(process.stdout and process.stdout.readline()) for process in (one, other) for _ in range(8)]
+        for process in (one, other):
+            process.communicate("\n")
+    assert len(set(given)) == 16, given
