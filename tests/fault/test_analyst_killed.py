@@ -18,7 +18,7 @@ from server.analytics.tables import ticket_facts
 from tests.fault.load import Shift, Work, all_are_published, at_work
 from tests.system.doors import OK
 from tests.system.stage import Stage
-from tests.system.vocabulary import as_agent, as_customer, dice, eventually
+from tests.system.vocabulary import as_customer, dice, eventually, some_agent
 
 CALLERS = 2
 PAUSE_SECONDS = 0.05
@@ -38,7 +38,7 @@ def lives(stage: Stage) -> Work:
         door = stage.doors[1 + number % 2]
         rounds = 0
         while rounds < LIVES or not shift.enough.is_set():
-            owner, agent = as_customer(), as_agent()
+            owner, agent = as_customer(), some_agent()
             ticket = shift.ledger.create(door, owner).resource["id"]
             acts: list[tuple[str, Any, dict[str, str]]] = [
                 ("AssignTicket", agent, {"assigned_to": agent.id}),

@@ -7,7 +7,7 @@ import psycopg
 from tests.fault.load import Ledger, Shift, Work, all_are_published, at_work, deliveries_of, duplicates_in
 from tests.system.doors import OK
 from tests.system.stage import Stage
-from tests.system.vocabulary import as_agent, as_customer, dice, eventually
+from tests.system.vocabulary import as_customer, dice, eventually, some_agent
 
 CALLERS = 5
 CREATES = 1000
@@ -30,7 +30,7 @@ def creates_and_what_follows(stage: Stage) -> Work:
         door = stage.doors[1 + number % 2]
         for i in range(CREATES // CALLERS):
             # Others each time: the gateway would soon slow down one alone.
-            owner, agent = as_customer(), as_agent()
+            owner, agent = as_customer(), some_agent()
             ticket = shift.ledger.create(door, owner).resource["id"]
             if i % 3 == 0:
                 shift.ledger.call(door, "AssignTicket", agent, ticket_id=ticket, assigned_to=agent.id)
@@ -66,7 +66,7 @@ def test_killed_between_kafkas_acknowledgement_and_the_mark_it_sends_the_same_ev
     all_are_published(stage)
     for _ in range(KILLS_BEFORE_THE_MARK):
         relay.kill()
-        agent = as_agent()
+        agent = some_agent()
         ticket = ledger.create(stage.own_port, as_customer()).resource["id"]
         ledger.call(stage.own_port, "AssignTicket", agent, ticket_id=ticket, assigned_to=agent.id)
         with psycopg.connect(stage.stack.dsn) as connection:

@@ -15,7 +15,7 @@ from tests.fault.relay_process import Relay, have_shared, relay_of, second_relay
 from tests.frozen import frozen
 from tests.system.doors import OK
 from tests.system.stage import Stage
-from tests.system.vocabulary import as_agent, as_customer, eventually, open_ticket
+from tests.system.vocabulary import as_customer, eventually, open_ticket, some_agent
 
 CALLERS = 4
 CHANGES = 1000
@@ -68,12 +68,12 @@ def test_both_work_and_a_dead_ones_tickets_are_taken_over_within_seconds(stage: 
 
 
 def comments_on_one_ticket(stage: Stage, ticket: str) -> Work:
-    """Work: a share of the changes, each a comment by another agent."""
+    """Work: a share of the changes, each a comment by the next agent."""
 
     def work(number: int, shift: Shift) -> None:
         door = stage.doors[1 + number % 2]
         for _ in range(CHANGES // CALLERS):
-            answer = shift.ledger.call(door, "AddComment", as_agent(), ticket_id=ticket, comment="Still looking.")
+            answer = shift.ledger.call(door, "AddComment", some_agent(), ticket_id=ticket, comment="Still looking.")
             assert answer.code == OK
 
     return work

@@ -22,7 +22,7 @@ from tests.stack_folder import stack_folder
 from tests.system.doors import Caller, Door, Json
 from tests.system.other_services import are_found, behave
 from tests.system.stage import Stage
-from tests.system.vocabulary import as_agent, as_customer, dice, eventually, new_id
+from tests.system.vocabulary import as_customer, dice, eventually, new_id, some_agent
 
 TROUBLES: dict[str, dict[str, Json]] = {
     "slow": {"behaviour": "slow", "seconds": 5},
@@ -45,9 +45,6 @@ TIMEOUT = 2.0
 # What a busy machine adds to that where it is waited for.
 MARGIN = 1.5
 ASK_AGAIN_SECONDS = 0.1
-# Few: every one of the staff is told of every new ticket, and thousands of them kept the notifier of the stage at work
-# for a quarter of an hour.
-AGENTS = [as_agent() for _ in range(4)]
 # A breaker's pause, and what a busy machine takes to fetch some thousand orders.
 BACK_WITHIN_SECONDS = PAUSE + 50
 
@@ -145,7 +142,7 @@ def lives(doors: Doors, figures: Figures, chance: random.Random) -> Work:
 
     def work(_number: int, shift: Shift) -> None:
         while not shift.enough.is_set():
-            owner, agent, tickets = as_customer(), chance.choice(AGENTS), dict.fromkeys(Side, "")
+            owner, agent, tickets = as_customer(), some_agent(), dict.fromkeys(Side, "")
             for kind in KINDS:
                 for side in chance.sample(list(Side), 2):
                     caller, fields = steps(owner, agent, tickets[side])[kind]
@@ -163,7 +160,7 @@ def questions(doors: Doors, figures: Figures) -> Work:
         while not shift.enough.wait(ASK_AGAIN_SECONDS):
             for side, ticket in list(figures.tickets.items()):
                 for call in ASKING:
-                    figures.call(side, doors[side], call, AGENTS[0], ticket_id=ticket)
+                    figures.call(side, doors[side], call, some_agent(), ticket_id=ticket)
 
     return work
 

@@ -71,7 +71,7 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
         # Of the hundreds of agents that the tests make up, few are told of each new ticket.
         env = {
             "SHUTDOWN_DELAY_SECONDS": "3",
-            "STAFF_SEEN_WITHIN_SECONDS": "20",
+            "STAFF_SEEN_WITHIN_SECONDS": "5",
             "SWEEP_INTERVAL_SECONDS": "1",
             "ORDER_FRESH_SECONDS": "1",
         }
