@@ -16,6 +16,8 @@ from tests.system.vocabulary import as_customer, eventually
 
 LONGEST_SECONDS = 60.0
 RETRY_PAUSE_SECONDS = 0.05
+# More than a worker has connections, also where two workers share them.
+AT_ONCE = 20
 
 
 class Ledger:
@@ -108,8 +110,9 @@ def until_enough(doors: Sequence[Door]) -> Work:
 def takes_many_at_once(door: Door) -> bool:
     """Whether many creates at once all go well: a worker has several connections to PostgreSQL, each maybe dead."""
     ledger = Ledger()
-    with ThreadPoolExecutor(20) as pool:
-        return all(answer.code == OK for answer in pool.map(lambda _: ledger.create(door, as_customer()), range(40)))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = pool.map(lambda _: ledger.create(door, as_customer()), range(AT_ONCE))
+        return all(answer.code == OK for answer in answers)
 
 
 def all_are_published(stage: Stage, within: float = 30.0) -> None:

@@ -57,7 +57,7 @@ def lives(stage: Stage) -> Work:
 
 
 class OwnAnalyst:
-    """An analyst of the test's own, in the place of the stack's."""
+    """An analyst of the test's own; the stack has none."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -84,11 +84,7 @@ class OwnAnalyst:
 
 @pytest.fixture
 def analyst(stage: Stage) -> Iterator[OwnAnalyst]:
-    """At work; the stack's own is started again afterwards (see `stage`)."""
-    # Asked, and not killed: its partitions would stay with it for longer than any of these tests takes.
-    usual = stage.stack.part("analyst")
-    usual.ask_to_stop()
-    eventually(lambda: not usual.is_alive())
+    """At work."""
     own = OwnAnalyst(stage)
     own.start()
     yield own

@@ -3,18 +3,22 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.system.doors import Door
-from tests.system.stage import Stage, stage_of
+from tests.system.stage import Stage, pytest_runtest_makereport, stage_of
+
+__all__ = ["pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session")
-def stage(request: pytest.FixtureRequest) -> Stage:
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The real system."""
-    return stage_of(request.session)
+    with stage_of(request.session) as stage:
+        yield stage
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
-"""The real system, started once per run of the tests, with every door open."""
+"""The real system, started once per run of the tests, or of a process of them, with every door open."""
 
 import functools
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from devstack.ports import Ports
-from devstack.stack import Stack
+from devstack.stack import PARTS, Stack
 from tests.stack_folder import new_stack_folder, stack_folder
 from tests.system.doors import OK, Caller, Door, Grpc, Mint, Rest
 from tests.system.tokens import ALGORITHMS, LATE_KEY, odd_keys, publish
@@ -49,21 +49,9 @@ class Stage:
             return connection.execute(statement.encode(), values).fetchall()
 
 
-_STAGE = pytest.StashKey[Stage]()
-
-
-def stage_of(session: pytest.Session) -> Stage:
-    """The stage of this run, set up at the first call and taken down when pytest ends."""
-    stash = session.config.stash
-    if _STAGE not in stash:
-        cleanup = ExitStack()
-        session.config.add_cleanup(cleanup.close)
-        stash[_STAGE] = cleanup.enter_context(_set_up(session))
-    return stash[_STAGE]
-
-
 @contextmanager
-def _set_up(session: pytest.Session) -> Iterator[Stage]:
+def stage_of(session: pytest.Session, parts: Collection[str] = PARTS) -> Iterator[Stage]:
+    """A stage with these parts, whose logs stay where a test has failed."""
     folder = new_stack_folder()
     try:
         # Durable: tests kill PostgreSQL and count what is left.
@@ -75,12 +63,22 @@ def _set_up(session: pytest.Session) -> Iterator[Stage]:
             "SWEEP_INTERVAL_SECONDS": "1",
             "ORDER_FRESH_SECONDS": "1",
         }
-        stack = Stack(folder, Ports.free(WORKERS), workers=WORKERS, env=env)
+        stack = Stack(folder, Ports.free(WORKERS), workers=WORKERS, env=env, parts=parts)
         publish(stack.identity.jwks_file, *map(signer, ALGORITHMS), *odd_keys().values())
         with stack, ExitStack() as cleanup:
             yield _open(stack, cleanup)
     finally:
         _tidy(folder, keep_logs=session.testsfailed > 0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """For a conftest.py: adds to a failure where the logs of its stages are. Those of a small one are gone by then."""
+    report = yield
+    if report.failed:
+        stages = {it for it in getattr(item, "funcargs", {}).values() if isinstance(it, Stage)}
+        report.sections += [("logs of the stack", str(stage.stack.logs)) for stage in stages]
+    return report
 
 
 @contextmanager
@@ -100,7 +98,6 @@ def _tidy(folder: Path, *, keep_logs: bool) -> None:
     for left in folder.iterdir():
         if left.is_dir() and left.name != "logs":
             shutil.rmtree(left)
-    print(f"the logs of the stack are in {folder / 'logs'}")  # noqa: T201
 
 
 def _open(stack: Stack, cleanup: ExitStack) -> Stage:
