@@ -33,6 +33,8 @@ from tests.system.vocabulary import as_agent, as_supervisor, dice, eventually
 
 SWEEPERS, ASSIGNERS = 8, 4
 TICKETS, LEAVERS, HEIRS = 2_000, 8, 60
+# Fewer than are left when the supervisors have resolved some, so that all heirs are full in the end.
+BEARABLE = 1_600
 ACTS = 150
 FAILED_PRECONDITION = 9
 AT_ONCE = 16
@@ -95,10 +97,16 @@ def open_office(stage: Stage) -> Office:
     leavers, heirs = [as_agent() for _ in range(LEAVERS)], [as_agent() for _ in range(HEIRS)]
     for agent in leavers:
         hire(stage.own_port, agent, capacity=TICKETS // LEAVERS)
-    capacity = {UUID(agent.id): chance.randint(5, 55) for agent in heirs}
+    capacity = {UUID(agent.id): share for agent, share in zip(heirs, capacities(chance), strict=True)}
     for agent in heirs:
         hire(stage.own_port, agent, capacity=capacity[UUID(agent.id)])
     return Office(leavers, heirs, capacity, asyncio.run(_fill(stage, [UUID(agent.id) for agent in leavers])))
+
+
+def capacities(chance: Random) -> list[int]:
+    """What each of the heirs can bear: more or less, and as much together in every run."""
+    drawn = [chance.randint(5, 55) for _ in range(HEIRS)]
+    return [max(1, BEARABLE * it // sum(drawn)) for it in drawn]
 
 
 async def _fill(stage: Stage, leavers: Sequence[UUID]) -> list[str]:
