@@ -141,7 +141,7 @@ async def test_nobody_marks_what_is_anothers(post: Post, sender: psycopg.AsyncCo
     ("ids", "up_to_id", "field"),
     [
         ([], None, "notification_ids"),
-        ([str(uuid4())], str(uuid4()), "notification_ids"),
+        (["0192f0c1-2345-7abc-8def-0123456789ab"], "0192f0c1-2345-7abc-8def-0123456789ab", "notification_ids"),
         (["42"], None, "notification_ids"),
         ([str(uuid4()) for _ in range(101)], None, "notification_ids"),
         ([], "", "up_to_id"),

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
@@ -190,7 +190,7 @@ def test_a_version_that_no_ticket_can_have_is_refused(version: int) -> None:
     assert refused(fields) == ["expected_version"]
 
 
-@pytest.mark.parametrize("key", ["k", "~", "!", "a" * 255, str(uuid4())])
+@pytest.mark.parametrize("key", ["k", "~", "!", "a" * 255, "0192f0c1-2345-7abc-8def-0123456789ab"])
 def test_a_key_is_1_to_255_visible_ascii_characters(key: str) -> None:
     fields = Fields()
     assert fields.idempotency_key(key) == key
