@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from bench.calls import Plan, bench_calls
 from bench.company import CallersFailed
+from bench.cores import back_to_all
 from bench.overload import bench_overload
 from bench.processor import cores, of_machine, of_ours
 from bench.relay import bench_relay
@@ -59,7 +60,8 @@ def main(names: Sequence[str]) -> int:
 def _carry_out(name: str) -> Told:
     began, all_before, ours_before = time.monotonic(), of_machine(), of_ours()
     try:
-        what = DONE if SECTIONS[name]() else MISSED
+        with back_to_all():
+            what = DONE if SECTIONS[name]() else MISSED
     except CallersFailed as failure:
         print(f"{name}: {failure}", file=sys.stderr)
         what = FAILED

@@ -1,8 +1,8 @@
 """Which processors processes run on."""
 
 import os
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -30,3 +30,13 @@ def keep_apart(first: Iterable[int], others: Iterable[int]) -> bool:
         pin(first, {one})
         pin(others, set(rest))
     return bool(rest)
+
+
+@contextmanager
+def back_to_all() -> Iterator[None]:
+    """Gives this process back, when the block is left, what processors it has now; what it starts has the same."""
+    mine = os.sched_getaffinity(0)
+    try:
+        yield
+    finally:
+        pin([os.getpid()], mine)

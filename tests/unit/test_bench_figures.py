@@ -1,5 +1,6 @@
 """The arithmetic of the benchmarks, what they are asked on the command line, and what they come to."""
 
+import os
 import random
 from collections import Counter
 from itertools import islice, pairwise
@@ -146,3 +147,17 @@ def test_the_exit_code_tells_a_missed_target_from_a_benchmark_that_failed(
     monkeypatch.setattr(bench, "SECTIONS", sections)
     assert bench.main([]) == code
     assert "bench: two: " in capsys.readouterr().out
+
+
+def test_a_benchmark_that_kept_to_one_processor_does_not_keep_the_next_one_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = os.sched_getaffinity(0)
+
+    def narrow() -> bool:
+        os.sched_setaffinity(0, {min(before)})
+        return True
+
+    monkeypatch.setattr(bench, "SECTIONS", {"narrow": narrow})
+    assert bench.main([]) == 0
+    assert os.sched_getaffinity(0) == before
