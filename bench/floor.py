@@ -190,15 +190,17 @@ class _Floor:
         self._pool = pool
 
     async def _one(self, sql: str, values: Row) -> Row:
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(sql, values, prepare=True, binary=True)
-            row: Any = await cursor.fetchone()
-        return row  # type: ignore[no-any-return]
+        (row,) = await self._all(sql, values)
+        return row
 
     async def _all(self, sql: str, values: Row) -> Sequence[Row]:
-        async with self._pool.connection() as connection:
+        # Beside what `connection()` does, which is to end a transaction that there is none of.
+        connection = await self._pool.getconn()
+        try:
             cursor = await connection.execute(sql, values, prepare=True, binary=True)
             return await cursor.fetchall()
+        finally:
+            await self._pool.putconn(connection)
 
 
 class _Tickets(_Floor, ticket_service_pb2_grpc.TicketServiceServicer):
