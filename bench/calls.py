@@ -148,33 +148,36 @@ def measure(server: Server, kind: Kind, seconds: float, those: Callers | Ghz) ->
     return Figures(calls.per_second, percentile(calls.milliseconds, 0.5), percentile(calls.milliseconds, 0.99), *each)
 
 
-_HEADER = ("kind", "server", "calls/s", "p50 ms", "p99 ms", "server", "database", "envoy", "server : floor")
-_ROW = "{:<14} {:<8} {:>8} {:>7} {:>7} {:>7} {:>9} {:>6}  {}"
+_COLUMNS = ("kind", "server", "calls/s", "p50 ms", "p99 ms", "server", "database", "envoy", "server:", "database:")
+_ROW = "{:<14} {:<8} {:>8} {:>7} {:>7} {:>7} {:>9} {:>6} {:>8} {:>10}  {}"
 
 
 def _print(table: Table) -> bool:
     """Whether every target is met."""
-    print("calls: milliseconds of processor time for each call in `server`, `database` and `envoy`")
-    print(_ROW.format(*_HEADER))
-    verdicts = []
+    print(
+        "calls: `server`, `database` and `envoy` in milliseconds of processor time for each call; then their ratios to"
+    )
+    print("calls: the floor, and the most that the server's may be")
+    print(_ROW.format(*_COLUMNS, ""))
+    met = True
     for (kind, server), rounds in sorted(table.rounds.items(), key=lambda item: list(KINDS).index(item[0][0])):
-        figures, times = median(rounds), table.ratio(kind, server, "server")
-        target = KINDS[kind].target if server == SERVICE and times is not None else None
-        word = "" if times is None or target is None else _verdict(times, target)
-        verdicts.append(word)
-        beside = "" if times is None or server == FLOOR else f"{times:.2f}  {word}"
-        print(_ROW.format(kind, server, *_cells(figures), beside))
-    return not any(verdict(met=False) in word for word in verdicts)
+        times, target = table.ratio(kind, server, "server"), KINDS[kind].target if server == SERVICE else None
+        ratios = [None if server == FLOOR else table.ratio(kind, server, name) for name in ("server", "database")]
+        word = ""
+        if times is not None and target is not None:
+            word = f"at most {target}: {verdict(met=times <= target)}"
+            met = met and times <= target
+        print(_ROW.format(kind, server, *_cells(median(rounds)), *(_digits(each, 2) for each in ratios), word))
+    return met
 
 
-def _verdict(times: float, target: float) -> str:
-    return f"at most {target}: {verdict(met=times <= target)}"
+def _digits(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
 
 
 def _cells(figures: Figures) -> list[str]:
     rate, *times = figures[:3]
-    milliseconds = ["-" if value is None else f"{value:.3f}" for value in figures[3:]]
-    return [f"{rate:.0f}", *(f"{value:.1f}" for value in times), *milliseconds]
+    return [f"{rate:.0f}", *(_digits(value, 1) for value in times), *(_digits(value, 3) for value in figures[3:])]
 
 
 def _write(plan: Plan, table: Table, settings: Mapping[str, Mapping[str, str]]) -> None:
