@@ -80,6 +80,12 @@ def own_dsn(stack: Stack, template: str) -> Iterator[str]:
     yield from _own_database(stack, template)
 
 
+@pytest.fixture(scope="module")
+def module_dsn(stack: Stack, template: str) -> Iterator[str]:
+    """A migrated database without rows for the tests of one module."""
+    yield from _own_database(stack, template)
+
+
 @pytest.fixture
 def empty_dsn(stack: Stack) -> Iterator[str]:
     """A database without any tables."""
