@@ -53,6 +53,9 @@ _BOUND_TRANSACTIONS = "SELECT set_config(name, $1, false) FROM pg_settings WHERE
 # What a worker's statement may take, and how long a worker may say nothing amid a transaction.
 WORKER_STATEMENT_MS = 30_000
 WORKER_SILENCE_MS = 30_000
+# Among ten million tickets PostgreSQL thinks what deletes a few old events so large that it would compile it each time,
+# for longer than it runs; the longer lists are not far from that.
+_NO_JIT = "-c jit=off"
 
 
 class StatementFailed(Exception):
@@ -352,7 +355,7 @@ def worker_session() -> str:
     """
     return (
         f"-c statement_timeout={WORKER_STATEMENT_MS} -c timezone=UTC"
-        f" -c idle_in_transaction_session_timeout={WORKER_SILENCE_MS}"
+        f" -c idle_in_transaction_session_timeout={WORKER_SILENCE_MS} {_NO_JIT}"
     )
 
 
@@ -363,4 +366,4 @@ def _session(limits: PoolLimits) -> str:
     look at. Left to choose, PostgreSQL plans the longer ones anew at every call, which takes longer than running them.
     """
     timeout = int(limits.statement_timeout * 1000)
-    return f"-c statement_timeout={timeout} -c timezone=UTC -c plan_cache_mode=force_generic_plan"
+    return f"-c statement_timeout={timeout} -c timezone=UTC -c plan_cache_mode=force_generic_plan {_NO_JIT}"

@@ -22,6 +22,7 @@ SESSION = " ".join(
         # Of a relay that died while its statement waited for somebody's lock, PostgreSQL would not notice before.
         "client_connection_check_interval": 200,
         "plan_cache_mode": "force_generic_plan",
+        "jit": "off",
         # A mark that PostgreSQL loses in a crash costs a duplicate, and waiting for each costs the API its disk.
         "synchronous_commit": "off",
     }.items()

@@ -8,12 +8,13 @@ import psycopg
 import pytest
 
 from server.db import statements
-from server.db.database import PoolLimits
+from server.db.database import PoolLimits, worker_session
 from server.db.statement import Statement
 from server.domain.callers import Caller
 from server.domain.tickets import Ticket
 from server.usecases.lists import TicketFilters
 from server.usecases.order_context import get_ticket_order
+from server.workers.session import session
 from tests.integration.privacy_acts import erase, export_of
 from tests.integration.staffing import hire, on_the_roster, reassign, set_off, unattended
 from tests.integration.vocabulary import (
@@ -57,6 +58,7 @@ OF_THE_SWEEPER = {
 OF_AN_ANSWER = {"STORE_ORDER"}
 PREPARED = Statement("SELECT statement FROM pg_prepared_statements", ())
 PLANNED_ANEW = Statement("SELECT statement FROM pg_prepared_statements WHERE custom_plans > 0", ())
+JIT = Statement("SHOW jit", ())
 READER = as_agent()
 NAMES = {statement: name for name, statement in STATEMENTS.items()}
 
@@ -133,6 +135,12 @@ async def test_no_statement_is_planned_anew_for_its_parameters(desk_on_one_conne
     await every_act(desk_on_one_connection)
     rows: list[tuple[Any, ...]] = await desk_on_one_connection.db.fetch_all(PLANNED_ANEW, {}, tuple)
     assert rows == []
+
+
+async def test_no_session_has_plans_translated_to_machine_code(desk: Desk) -> None:
+    assert await desk.db.fetch_all(JIT, {}, tuple) == [("off",)]
+    with psycopg.connect(desk.dsn, options=worker_session()) as worker, session(desk.dsn, "relay") as relay:
+        assert [each.execute(JIT.sql).fetchall() for each in (worker, relay)] == [[("off",)]] * 2
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
