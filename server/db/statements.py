@@ -466,12 +466,22 @@ def _among(column_: ColumnElement[Any], name: str, type_: type[TypeEngine[Any]])
     return column_ == any_(param(name, ARRAY(type_)))
 
 
-def _per_status(order: Callable[[_Columns], list[ColumnElement[Any]]], *parts: Select[Any]) -> Statement:
+_EVERY_STATUS = tuple(Status)
+
+
+def _per_status(
+    order: Callable[[_Columns], list[ColumnElement[Any]]],
+    *parts: Select[Any],
+    statuses: Sequence[Status] = _EVERY_STATUS,
+) -> Statement:
     """Merge an ordered index range per status and part, so that a page reads about a page of rows, wherever it lies.
 
     A status that was not asked for costs nothing: its branch is cut off by a condition without columns.
+
+    Args:
+        statuses: those in which there can be such tickets.
     """
-    rows = [_branch(part, status) for status in Status for part in parts]
+    rows = [_branch(part, status) for status in statuses for part in parts]
     branches = [row.order_by(*order(tickets.c)).limit(_LIMIT).subquery() for row in rows]
     merged = union_all(*(select(branch) for branch in branches)).subquery("merged")
     fields = select(*(merged.c[name] for name in Ticket._fields))
@@ -501,7 +511,7 @@ def _filtered(*conditions: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def _triage_list(*conditions: ColumnElement[bool]) -> Statement:
+def _triage_list(*conditions: ColumnElement[bool], statuses: Sequence[Status] = _EVERY_STATUS) -> Statement:
     """Tickets in triage order after a position: those as urgent as the one there, and all that are less urgent.
 
     As one condition, (rank, time, id) > (…), the two would be read from the beginning: where a rank is also compared
@@ -514,7 +524,8 @@ def _triage_list(*conditions: ColumnElement[bool]) -> Statement:
         tuple_(tickets.c.created_at, tickets.c.id) > _AFTER_TIME,
         tickets.c.created_at < moment("created_before"),
     )
-    return _per_status(_triage_order, as_urgent, _filtered(*conditions, tickets.c.triage_rank > _AFTER_RANK))
+    less_urgent = _filtered(*conditions, tickets.c.triage_rank > _AFTER_RANK)
+    return _per_status(_triage_order, as_urgent, less_urgent, statuses=statuses)
 
 
 def _optional(column_: ColumnElement[Any], parameter: BindParameter[Any]) -> ColumnElement[bool]:
@@ -526,18 +537,10 @@ _UNASSIGNED = tickets.c.assigned_to.is_(None)
 LIST_TICKETS = _triage_list()
 LIST_UNASSIGNED_TICKETS = _triage_list(_UNASSIGNED)
 LIST_TICKETS_OF_ASSIGNEE = _triage_list(tickets.c.assigned_to == uuid("assigned_to"))
-# One user's tickets are few; they are sorted rather than kept in triage order by one more index.
-LIST_TICKETS_OF_USER = compiled(
-    _filtered(
-        tickets.c.user_id == uuid("user_id"),
-        _among(tickets.c.status, "statuses", Text),
-        _optional(tickets.c.assigned_to, uuid("assigned_to")),
-        ~param("unassigned", Boolean) | _UNASSIGNED,
-        tuple_(*_TRIAGE) > tuple_(_AFTER_RANK, moment("after_created_at"), uuid("after_id")),
-    )
-    .with_only_columns(*TICKET_COLUMNS)
-    .order_by(*_TRIAGE)
-    .limit(_LIMIT)
+LIST_TICKETS_OF_USER = _triage_list(
+    tickets.c.user_id == uuid("user_id"),
+    _optional(tickets.c.assigned_to, uuid("assigned_to")),
+    ~param("unassigned", Boolean) | _UNASSIGNED,
 )
 LIST_MY_TICKETS = _per_status(
     _newest_first,
@@ -870,22 +873,24 @@ LIST_TICKETS_TO_EXPORT = compiled(
     select(tickets.c.id).where(_OF_USER, tickets.c.id > uuid("after_id")).order_by(tickets.c.id).limit(_LIMIT)
 )
 ORDER_COLUMNS = [ticket_orders.c[name] for name in ("state", "order_id", "snapshot", "fetched_at")]
+# Somebody may have thousands of tickets. Which they are the index alone tells; what is on them is read of those that a
+# page has room for. Not materialized, PostgreSQL would look for them among all tickets, in the order of the ids.
+_page = select(tickets.c.id).where(_OF_USER, tickets.c.id > uuid("after_id")).order_by(tickets.c.id).limit(_LIMIT)
+_page_of_user = _page.cte("page").prefix_with("MATERIALIZED")
 EXPORT_TICKETS = compiled(
     select(*TICKET_COLUMNS, *FEEDBACK_COLUMNS, *ORDER_COLUMNS)
     .select_from(
-        tickets.outerjoin(feedback, feedback.c.ticket_id == tickets.c.id).outerjoin(
-            ticket_orders, ticket_orders.c.ticket_id == tickets.c.id
-        )
+        _page_of_user.join(tickets, tickets.c.id == _page_of_user.c.id)
+        .outerjoin(feedback, feedback.c.ticket_id == tickets.c.id)
+        .outerjoin(ticket_orders, ticket_orders.c.ticket_id == tickets.c.id)
     )
-    .where(_OF_USER, tickets.c.id > uuid("after_id"))
     .order_by(tickets.c.id)
-    .limit(_LIMIT)
 )
 
 
-# The user's tickets from the one on which the page before ended; of those behind it everything is to come. They are
-# few: not materialized, PostgreSQL would look for them among all tickets, in the order of the ids.
-_owned = select(tickets.c.id).where(_OF_USER, tickets.c.id >= uuid("after_ticket")).cte("owned")
+# The user's tickets from the one on which the page before ended; of those behind it everything is to come. In order, so
+# that no more of them are looked at than it takes to fill a page.
+_owned = select(tickets.c.id).where(_OF_USER, tickets.c.id >= uuid("after_ticket")).order_by(tickets.c.id).cte("owned")
 _owned = _owned.prefix_with("MATERIALIZED")
 _IS_LATER = _owned.c.id > uuid("after_ticket")
 _FROM_BEGINNING: ColumnElement[Any] = literal_column("'-infinity'", Moment)
@@ -924,7 +929,8 @@ EXPORT_HISTORY = _ticket_by_ticket(
 
 # --- Attention --------------------------------------------------------------------------------------------------------
 
-_WITH_STAFF = tickets.c.status.in_([literal_column(f"'{status}'", Text) for status in sorted(ASSIGNABLE)])
+_STATUSES_WITH_STAFF = sorted(ASSIGNABLE)
+_WITH_STAFF = tickets.c.status.in_([literal_column(f"'{status}'", Text) for status in _STATUSES_WITH_STAFF])
 _FLAGGED = tickets.c.flagged_at.is_not(None)
 
 
@@ -971,8 +977,11 @@ def _flag_ticket() -> Statement:
 
 
 LIST_FLAGGED_TICKETS = _list_flagged_tickets()
-# Somebody's tickets are few; the flagged ones among them are looked for.
-LIST_FLAGGED_TICKETS_OF_ASSIGNEE = _triage_list(tickets.c.assigned_to == uuid("assigned_to"), _FLAGGED)
+# What somebody has to work on is little; the flagged ones among it are looked for. What they were done with keeps no
+# flag, and can be thousands.
+LIST_FLAGGED_TICKETS_OF_ASSIGNEE = _triage_list(
+    tickets.c.assigned_to == uuid("assigned_to"), _FLAGGED, statuses=_STATUSES_WITH_STAFF
+)
 # The tickets of one priority that wait for staff since `last_due` or longer, who waits longest first.
 LIST_UNATTENDED = compiled(
     select(*(tickets.c[name] for name in Unattended._fields))

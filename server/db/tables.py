@@ -125,7 +125,16 @@ Index(
     tickets.c.id,
     postgresql_where=text("status = 'resolved'"),
 )
+# Newest first, as users look at their own, and in triage order, as staff do: some have thousands.
 Index("support_tickets_by_user", tickets.c.user_id, tickets.c.status, tickets.c.created_at, tickets.c.id)
+Index(
+    "support_tickets_by_user_in_triage",
+    tickets.c.user_id,
+    tickets.c.status,
+    tickets.c.triage_rank,
+    tickets.c.created_at,
+    tickets.c.id,
+)
 
 comments = Table(
     "ticket_comments",
