@@ -10,8 +10,8 @@ settings.register_profile(
 settings.load_profile("nibble")
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config) -> object:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Lanes (see there), where several processes share the tests."""
     from tests.lanes import Lanes
 
-    return Lanes(config)
+    return Lanes(config, log)
