@@ -32,6 +32,9 @@ Case: TypeAlias = generated.Case[Any]
 ONE_STRANGER_IN = 4
 """One generated id in so many stays as it is."""
 
+RESOLVED_MOSTLY = {("PUT", "status"), ("PUT", "feedback")}
+"""What an owner may do with tickets that are resolved alone: by chance it went well once in a run, or never."""
+
 UUID_PATTERN = "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 FAILED_PRECONDITION = 9
 TIME_RANGE = ("start_time", "end_time")
@@ -130,8 +133,11 @@ class Cast:
         if is_replaceable(ticket_id) and ticket_id not in self._owners:
             # The same generated id is always the same ticket, so that a failing case fails again.
             number = UUID(ticket_id).int // ONE_STRANGER_IN
-            if case.operation.path.endswith("/feedback") and case.method == "GET":
-                number = number * 4 + 3  # one that is closed, and so rated; of one owner's four it is the last
+            # Of one owner's four tickets the third is resolved, and the last is closed, and so rated.
+            if (case.method, case.operation.path.rpartition("/")[2]) in RESOLVED_MOSTLY and number % 2:
+                number = number * 4 + 2
+            if case.method == "GET" and case.operation.path.endswith("/feedback"):
+                number = number * 4 + 3
             case.path_parameters["ticket_id"] = ticket_id = self._ticket_ids[number % len(self._ticket_ids)]
         if is_replaceable(case.path_parameters.get("comment_id")):
             comment_id = self._comments.get(ticket_id or "", case.path_parameters["comment_id"])
@@ -264,9 +270,19 @@ def _is_fine_when_trimmed(case: Case) -> bool:
     return trimmed != case.body and schema.is_valid(trimmed)
 
 
-def explore(document: dict[str, Any], url: str, cast: Cast, *, seed: int, examples: int) -> Findings:
-    """Runs all phases with all checks. Args: url: of the gateway; examples: how many per operation and phase."""
-    schema = schemathesis.openapi.from_dict(document, config=_config(url, seed, examples))
+def explore(
+    document: dict[str, Any], url: str, cast: Cast, *, seed: int, examples: int, refused: Sequence[str] = ()
+) -> Findings:
+    """Runs all phases with all checks.
+
+    Args:
+        url: of the gateway.
+        examples: how many per operation and phase.
+        refused: operations (`GET /api/v1/tickets`) that the callers may not use. Whatever they send, the answer is
+            nearly always the same: the hundred cases that schemathesis has for every corner of an operation are left to
+            those who may use it.
+    """
+    schema = schemathesis.openapi.from_dict(document, config=_config(url, seed, examples, refused))
     findings = Findings()
     with _played_by(cast, schema):
         for event in from_schema(schema).execute():
@@ -274,7 +290,7 @@ def explore(document: dict[str, Any], url: str, cast: Cast, *, seed: int, exampl
     return findings
 
 
-def _config(url: str, seed: int, examples: int) -> SchemathesisConfig:
+def _config(url: str, seed: int, examples: int, refused: Sequence[str]) -> SchemathesisConfig:
     return SchemathesisConfig.from_dict(
         {
             "base-url": url,
@@ -283,6 +299,7 @@ def _config(url: str, seed: int, examples: int) -> SchemathesisConfig:
             "cache": {"enabled": False},
             "generation": {"max-examples": examples, "database": "none"},
             "continue-on-failure": True,
+            "operations": [{"include-name": name, "phases": {"coverage": {"enabled": False}}} for name in refused],
         }
     )
 
