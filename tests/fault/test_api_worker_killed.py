@@ -8,6 +8,7 @@ import psutil
 from devstack.ports import accepts
 from devstack.service import is_serving
 from tests.fault.load import (
+    PAUSE_SECONDS,
     RETRY_PAUSE_SECONDS,
     Shift,
     Work,
@@ -55,6 +56,7 @@ def creates_with_retries(stage: Stage) -> Work:
             owner, key = as_customer(), new_id()
             while shift.ledger.create(door, owner, key=key).code != OK:
                 shift.enough.wait(RETRY_PAUSE_SECONDS)
+            shift.enough.wait(PAUSE_SECONDS)
 
     return work
 

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from server.db.statements import CREATE_TICKET
 from server.domain.events import EventDraft
-from tests.fault.load import Ledger, all_are_published, deliveries_of
+from tests.fault.load import PAUSE_SECONDS, Ledger, all_are_published, deliveries_of
 from tests.system.doors import OK
 from tests.system.stage import Stage
 from tests.system.vocabulary import as_customer, eventually
@@ -49,6 +49,7 @@ def test_an_event_with_an_early_number_that_is_committed_late_is_sent_all_the_sa
         committed_at = time.monotonic() + LATE_SECONDS
         while time.monotonic() < committed_at:
             assert ledger.create(stage.own_port, as_customer()).code == OK
+            time.sleep(PAUSE_SECONDS)
         # Those that took later numbers are through.
         all_are_published(stage)
         connection.commit()

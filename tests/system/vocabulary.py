@@ -11,18 +11,20 @@ from tests.system.doors import Caller, Door, Json
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.02
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.02, 0.1
 
 
 def eventually(condition: Callable[[], T | None], within: float = 10.0) -> T:
     """The first result of `condition` that is true; AssertionError when there is none `within` so many seconds."""
-    deadline = time.monotonic() + within
+    deadline, pause = time.monotonic() + within, POLL_SECONDS
     while True:
         result = condition()
         if result:
             return result
         assert time.monotonic() < deadline, f"not within {within} s; last: {result!r}"
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
+        # Looking costs processor time too, most often a new connection, and what is waited for needs it.
+        pause = min(pause * 1.2, LONGEST_POLL_SECONDS)
 
 
 def dice(name: str) -> random.Random:
