@@ -261,14 +261,33 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_run_goes_on_with_t
     assert terminal.request("GET", f"/api/v1/tickets/{ticket}", token)[0] == 200
 
 
-def test_leftovers_that_did_not_notice_are_ended_by_the_next_run(terminal: Terminal) -> None:
-    postgres = psutil.Process(terminal.head_of("postgres"))
-    # Stopped processes cannot act on the death of the supervisor.
-    postgres.suspend()
-    terminal.signal(signal.SIGKILL)
-    terminal.run()
-    assert "of an earlier start that was killed" in terminal.output
-    assert terminal.head_of("postgres") != postgres.pid
+POSTGRES_ALONE = """
+import sys
+from pathlib import Path
+from devstack.ports import Ports
+from devstack.stack import Stack
+stack = Stack(Path(sys.argv[1]), Ports.free(), parts={"postgres"})
+stack.start()
+print(stack.part("postgres").pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_leftovers_that_did_not_notice_are_ended_by_the_next_start(folder: Path) -> None:
+    command, said = [sys.executable, "-c", POSTGRES_ALONE, str(folder)], list[str]()
+    with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        postgres = psutil.Process(int(first.stdout.readline()))
+        # Stopped processes cannot act on the death of the supervisor.
+        postgres.suspend()
+        first.kill()
+    stack = Stack(folder, Ports.free(), parts={"postgres"})
+    stack.start(said.append)
+    alive = {process.pid for process in orphans.processes_of(folder)}
+    stack.stop()
+    assert any("of an earlier start that was killed" in line for line in said), said
+    assert alive
+    assert postgres.pid not in alive
 
 
 def test_ctrl_c_ends_everything(terminal: Terminal) -> None:

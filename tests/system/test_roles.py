@@ -166,12 +166,13 @@ def test_a_role_gets_what_the_contract_grants_it(stage: Stage, name: str, role: 
     walk, supervisor = TICKET_CALLS[name], as_supervisor()
     for door, (whose, outcome) in product(stage.doors, zip(WHOSE, walk.outcomes_for(role), strict=True)):
         caller = Caller(role, new_id())
-        ticket = a_ticket_that_is(whose, caller, stage.rest)
-        before = state_of(ticket, supervisor, stage.rest)
+        # What is not under test goes through the door that costs least: this is done eight hundred times.
+        ticket = a_ticket_that_is(whose, caller, stage.own_port)
+        before = None if outcome == OK else state_of(ticket, supervisor, stage.own_port)
         answer = door.call(walk.call, caller, **walk.fields(caller, ticket))
         assert_outcome(answer, outcome)
-        if outcome != OK:
-            assert state_of(ticket, supervisor, stage.rest) == before
+        if before is not None:
+            assert state_of(ticket, supervisor, stage.own_port) == before
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -192,8 +193,8 @@ def test_a_list_shows_a_role_what_it_may_see(stage: Stage, call: str, role: str)
         caller, another, supervisor = Caller(role, new_id()), as_customer(), as_supervisor()
         tickets: dict[str, str] = {}
         for owner, names in ((caller, (OWN, OWN_ASSIGNED)), (another, (OTHERS, OTHERS_ASSIGNED))):
-            left, taken = open_ticket(stage.rest, owner), open_ticket(stage.rest, owner)
-            assign(stage.rest, supervisor, taken, to=caller)
+            left, taken = open_ticket(stage.own_port, owner), open_ticket(stage.own_port, owner)
+            assign(stage.own_port, supervisor, taken, to=caller)
             tickets |= {left["id"]: names[0], taken["id"]: names[1]}
         shown = LISTS[call][role]
         if shown is None:
