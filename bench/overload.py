@@ -32,7 +32,7 @@ from devstack.stack import Stack
 PARTS = {"postgres", "migrate", "api", "gateway"}
 """Without what has no part in a call: two processors are few for those that have."""
 
-OK, RESOURCE_EXHAUSTED = 0, 8
+OK, CANCELLED, RESOURCE_EXHAUSTED = 0, 1, 8
 TOGETHER = 64
 """So many calls at a time saturate the API, and are fewer than it takes."""
 
@@ -46,7 +46,7 @@ LEAST_GOODPUT = 0.9
 LONGEST_ADMITTED_SECONDS = 1.0
 LONGEST_RECOVERY_SECONDS = 1.0
 MOST_ODD = 0.01
-"""Of the calls of a wave: how many may end with another code than OK and RESOURCE_EXHAUSTED."""
+"""Of the calls of a wave: how many may end with another code than those of REFUSED_WITH, or OK."""
 
 SLICE_SECONDS, STEADY = 0.1, 5
 SLOWER = 3.0
@@ -56,9 +56,14 @@ SHORTEST_SLOW_SECONDS = 0.1
 WITNESS_SECONDS = 0.1
 
 
+REFUSED_WITH = {"own port": (RESOURCE_EXHAUSTED, CANCELLED), "gateway": (RESOURCE_EXHAUSTED,)}
+"""By door, how callers may be told to come again: gRPC itself knows no other way than CANCELLED."""
+
+
 class Account(NamedTuple):
     """What came of a wave. Times in seconds, rates in calls a second."""
 
+    door: str
     peak: float
     offered: float
     goodput: float
@@ -75,7 +80,7 @@ class Account(NamedTuple):
     @property
     def _as_promised(self) -> int:
         """How many were answered, or refused in the way that tells callers to come again."""
-        return self.codes.get(OK, 0) + self.codes.get(RESOURCE_EXHAUSTED, 0)
+        return sum(self.codes.get(code, 0) for code in (OK, *REFUSED_WITH[self.door]))
 
     @property
     def misses(self) -> list[str]:
@@ -127,8 +132,8 @@ def _wave(stack: Stack, those: Surge, target: str, door: str, progress: Progress
         outcomes = those.make_calls(Order([target], phases, deadline=DEADLINE_SECONDS))
     shares = ", ".join(f"{name} {share:.2f}" for name, share in used.result().items())
     print(f"overload: {door}: in the wave processors were taken by {shares}; a client of gRPC saw {dict(told)}")
-    account = account_of(outcomes, peak)
-    _print(door, account)
+    account = account_of(door, outcomes, peak)
+    _print(account)
     return account
 
 
@@ -145,13 +150,14 @@ def answered(outcomes: Sequence[Outcome], begin: float, end: float) -> float:
     return sum(each.code == OK and begin <= each.ended < end for each in outcomes) / (end - begin)
 
 
-def account_of(outcomes: Sequence[Outcome], peak: float) -> Account:
+def account_of(door: str, outcomes: Sequence[Outcome], peak: float) -> Account:
     """What came of a wave that began after NORMAL_SECONDS and lasted WAVE_SECONDS."""
     begin, end = NORMAL_SECONDS, NORMAL_SECONDS + WAVE_SECONDS
     wave = [each for each in outcomes if begin <= each.due < end]
     seconds = sorted(each.ended - each.due for each in wave if each.code == OK) or [math.inf]
     usual = sorted(each.ended - each.due for each in outcomes if each.due < begin)
     return Account(
+        door,
         peak,
         len(wave) / WAVE_SECONDS,
         answered(outcomes, begin, end),
@@ -208,7 +214,8 @@ def _name(error: Any) -> str:  # noqa: ANN401 - an RpcError that is a Call too
     return f"{error.code().name}{' with RetryInfo' if again else ''}"
 
 
-def _print(door: str, account: Account) -> None:
+def _print(account: Account) -> None:
+    door = account.door
     names = {code.value[0]: code.name for code in grpc.StatusCode}
     codes = ", ".join(f"{count} {names.get(code, code)}" for code, count in sorted(account.codes.items()))
     print(
@@ -222,7 +229,7 @@ def _print(door: str, account: Account) -> None:
     word = f"MISSED by {', '.join(account.misses)}" if account.misses else "met"
     print(
         f"overload: {door}: target goodput {LEAST_GOODPUT} of the peak, p99 {LONGEST_ADMITTED_SECONDS} s, normal after"
-        f" {LONGEST_RECOVERY_SECONDS} s, all others RESOURCE_EXHAUSTED: {word}"
+        f" {LONGEST_RECOVERY_SECONDS} s, all others refused: {word}"
     )
 
 

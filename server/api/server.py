@@ -28,11 +28,17 @@ class Service(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Where a server listens and how large a request it takes, in bytes; without `credentials` it speaks no TLS."""
+    """Where a server listens and how large a request it takes, in bytes; without `credentials` it speaks no TLS.
+
+    `most_waiting` calls may have come without being looked at so far. Of more than that gRPC itself refuses a growing
+    share, of twice as many all: CANCELLED, without details, which costs next to nothing where a refusal with details
+    would cost a third of a call.
+    """
 
     host: str
     port: int
     max_request_bytes: int
+    most_waiting: int
     credentials: grpc.ServerCredentials | None = None
 
 
@@ -96,6 +102,9 @@ def _options(endpoint: Endpoint) -> list[tuple[str, int]]:
         # Far more than any caller needs at once, and as much as many who only hold on to what they opened may have.
         ("grpc.max_concurrent_streams", 1_000),
         ("grpc.max_allowed_incoming_connections", 1_000),
+        # One call is taken at each turn of the event loop. By default 1,000 wait, and are answered when it is too late.
+        ("grpc.server.max_pending_requests", endpoint.most_waiting),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * endpoint.most_waiting),
         # Whoever opens a connection and does not go on with the handshake loses it; the default is two minutes.
         ("grpc.server_handshake_timeout_ms", 10_000),
         # Longer than the gateway keeps a connection without calls, so that it is the one that closes it.

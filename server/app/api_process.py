@@ -32,6 +32,9 @@ SWITCH_SECONDS = 0.000_2
 # So many more objects than were freed make the collector look; Python's own choice is 700, of which a call is a tenth.
 GC_THRESHOLD = 10_000
 
+# A process that takes few calls at once is to say so itself to those who come together.
+LEAST_WAITING = 200
+
 _log = structlog.stdlib.get_logger("nibble.app")
 
 
@@ -207,7 +210,13 @@ def _boundary(settings: Settings, keys: "KeySet", may_call: CallTable) -> "Bound
 def _server(settings: Settings, services: "Sequence[Service]", boundary: "Boundary") -> "ApiServer":
     from server.api.server import ApiServer, Endpoint
 
-    endpoint = Endpoint(settings.grpc_host, settings.grpc_port, settings.max_request_bytes, _credentials(settings))
+    # As many as may be in flight can come at once, and so can all the streams after a restart.
+    streaming = any(method.server_streaming for service in services for method in service.descriptor.methods)
+    most_waiting = max(LEAST_WAITING, settings.max_concurrent_calls)
+    most_waiting += settings.max_concurrent_streams if streaming else 0
+    endpoint = Endpoint(
+        settings.grpc_host, settings.grpc_port, settings.max_request_bytes, most_waiting, _credentials(settings)
+    )
     try:
         return ApiServer(services, boundary, endpoint)
     except RuntimeError as error:

@@ -1,5 +1,6 @@
 """More callers at once than a process takes: the excess is told so at once, and nobody else notices."""
 
+import asyncio
 import threading
 import time
 from collections import Counter
@@ -8,8 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from nibble.support.v1 import ticket_service_pb2, ticket_service_pb2_grpc
 
 from tests.fault.row_lock import held, waiting
 from tests.system.doors import OK, RESOURCE_EXHAUSTED, Answer, Caller, Door
@@ -20,6 +23,9 @@ LIMIT = 6
 # The admitted calls are held for eight seconds at most; to be refused in this time is to be refused before that.
 AT_ONCE_SECONDS = 4.0
 WAVES, CALLS_A_WAVE = 5, 60
+# What the stage's own settings allow.
+AT_THE_SAME_MOMENT = 200
+NOTHING = ticket_service_pb2.ListMyTicketsRequest()
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +90,15 @@ def test_what_is_above_the_limit_is_refused_at_once_and_the_rest_is_served(narro
         assert answer.retry_delay, answer
     assert sorted(texts_of(narrow, ticket)) == sorted(comment["comment"] for comment in served)
     assert comment(door, owner, ticket).code == OK
+
+
+async def test_as_many_calls_as_a_process_takes_may_come_at_the_same_moment(stage: Stage) -> None:
+    target, metadata = stage.stack.grpc_target, (("authorization", f"Bearer {stage.mint(as_customer())}"),)
+    async with grpc.aio.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub: Any = ticket_service_pb2_grpc.TicketServiceStub(channel)
+        for _ in range(3):
+            together = (stub.ListMyTickets(NOTHING, metadata=metadata, timeout=20) for _ in range(AT_THE_SAME_MOMENT))
+            await asyncio.gather(*together)
 
 
 def test_over_rest_the_excess_is_http_429(narrow: Stage) -> None:

@@ -23,7 +23,8 @@ def a_wave(*, answered: float, after: list[Outcome] | None = None) -> Account:
     normal = calls(0, BEGIN, PEAK / 2)
     served = calls(BEGIN, END, answered, took=0.2)
     refused = calls(BEGIN, END, 3 * PEAK - answered, code=REFUSED)
-    return account_of([*normal, *served, *refused, *(after or calls(END, END + NORMAL_SECONDS, PEAK / 2))], PEAK)
+    after = after or calls(END, END + NORMAL_SECONDS, PEAK / 2)
+    return account_of("gateway", [*normal, *served, *refused, *after], PEAK)
 
 
 def test_a_server_that_refuses_the_excess_at_once_meets_all_targets() -> None:
@@ -42,13 +43,16 @@ def test_goodput_below_nine_tenths_of_the_peak_is_a_miss() -> None:
 def test_what_is_refused_in_another_way_than_callers_are_promised_is_a_miss() -> None:
     cancelled = calls(BEGIN, END, 2 * PEAK, code=CANCELLED)
     served = calls(BEGIN, END, 98, took=0.2)
-    account = account_of([*calls(0, BEGIN, 50), *served, *cancelled, *calls(END, END + NORMAL_SECONDS, 50)], PEAK)
-    assert account.misses == ["codes"]
+    outcomes = [*calls(0, BEGIN, 50), *served, *cancelled, *calls(END, END + NORMAL_SECONDS, 50)]
+    assert account_of("gateway", outcomes, PEAK).misses == ["codes"]
+    # There gRPC itself refuses, and has no other word for it.
+    assert account_of("own port", outcomes, PEAK).misses == []
 
 
 def test_answers_after_the_wave_are_no_goodput_of_it() -> None:
     late = [Outcome(END - 0.5, END + 3, OK)] * 500
-    account = account_of([*calls(0, BEGIN, 50), *late, *calls(END, END + NORMAL_SECONDS, 50)], PEAK)
+    outcomes = [*calls(0, BEGIN, 50), *late, *calls(END, END + NORMAL_SECONDS, 50)]
+    account = account_of("gateway", outcomes, PEAK)
     assert account.goodput == 0
     assert account.misses == ["goodput", "latency"]
 
