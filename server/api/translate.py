@@ -77,10 +77,17 @@ def moment(time: timestamp_pb2.Timestamp) -> tuple[int, int]:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _timestamp(time: datetime) -> timestamp_pb2.Timestamp:
-    """The time as protobuf has it. A message takes a datetime too, but four times as long for it, and most have two."""
+def _fill(message: timestamp_pb2.Timestamp, time: datetime) -> None:
+    """The time as protobuf has it. A message takes a datetime too, but four times as long for it."""
     since = time - _EPOCH
-    return timestamp_pb2.Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+    message.seconds = since.days * 86_400 + since.seconds
+    message.nanos = since.microseconds * 1_000
+
+
+def _timestamp(time: datetime) -> timestamp_pb2.Timestamp:
+    message = timestamp_pb2.Timestamp()
+    _fill(message, time)
+    return message
 
 
 def _timestamp_if_any(time: datetime | None) -> timestamp_pb2.Timestamp | None:
@@ -91,39 +98,50 @@ def _optional(value: UUID | None) -> str | None:
     return None if value is None else str(value)
 
 
+# Of tickets and comments a page has many. Setting what is there takes half the time of naming what is not, and a moment
+# filled in its place less than one that is made first and copied.
 def ticket_message(ticket: Ticket) -> ticket_pb2.Ticket:
     """The resource of contract section 3; an absent optional stays absent."""
-    return ticket_pb2.Ticket(
+    message = ticket_pb2.Ticket(
         id=str(ticket.id),
         user_id=str(ticket.user_id),
-        order_id=_optional(ticket.order_id),
         subject=ticket.subject,
         description=ticket.description,
         status=STATUS[ticket.status],
         priority=PRIORITY[ticket.priority],
-        assigned_to=_optional(ticket.assigned_to),
-        resolved_at=_timestamp_if_any(ticket.resolved_at),
-        resolution_notes=ticket.resolution_notes,
-        created_at=_timestamp(ticket.created_at),
-        updated_at=_timestamp(ticket.updated_at),
         version=ticket.version,
-        flagged_at=_timestamp_if_any(ticket.flagged_at),
-        sensitive_findings=_findings(ticket.findings),
     )
+    _fill(message.created_at, ticket.created_at)
+    _fill(message.updated_at, ticket.updated_at)
+    if ticket.order_id is not None:
+        message.order_id = str(ticket.order_id)
+    if ticket.assigned_to is not None:
+        message.assigned_to = str(ticket.assigned_to)
+    if ticket.resolved_at is not None:
+        _fill(message.resolved_at, ticket.resolved_at)
+    if ticket.resolution_notes is not None:
+        message.resolution_notes = ticket.resolution_notes
+    if ticket.flagged_at is not None:
+        _fill(message.flagged_at, ticket.flagged_at)
+    if ticket.findings is not None:
+        message.sensitive_findings.extend(_findings(ticket.findings))
+    return message
 
 
 def comment_message(comment: Comment) -> comment_pb2.TicketComment:
     """The comment of contract section 3."""
-    return comment_pb2.TicketComment(
+    message = comment_pb2.TicketComment(
         id=str(comment.id),
         ticket_id=str(comment.ticket_id),
         user_id=str(comment.user_id),
         comment=comment.comment,
         is_internal=comment.is_internal,
-        created_at=_timestamp(comment.created_at),
         author_role=ROLE[comment.author_role],
-        sensitive_findings=_findings(comment.findings),
     )
+    _fill(message.created_at, comment.created_at)
+    if comment.findings is not None:
+        message.sensitive_findings.extend(_findings(comment.findings))
+    return message
 
 
 def feedback_message(feedback: Feedback, changeable_for: timedelta) -> feedback_pb2.TicketFeedback:
@@ -140,10 +158,8 @@ def feedback_message(feedback: Feedback, changeable_for: timedelta) -> feedback_
     )
 
 
-def _findings(findings: Findings) -> list[sensitive_finding_pb2.SensitiveFinding] | None:
-    if findings is None:
-        return None
-    return [sensitive_finding_pb2.SensitiveFinding(**found) for found in findings]
+def _findings(findings: Findings) -> list[sensitive_finding_pb2.SensitiveFinding]:
+    return [sensitive_finding_pb2.SensitiveFinding(**found) for found in findings or ()]
 
 
 def agent_message(agent: Agent) -> agent_pb2.Agent:
