@@ -65,6 +65,7 @@ RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY generated/nibble generated/nibble
+COPY generated/nibble_sql generated/nibble_sql
 COPY server server
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
     && /opt/service/bin/pip install --no-deps /wheel/*.whl \

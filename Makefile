@@ -62,7 +62,7 @@ format: $(VENV)/dev.stamp ## Put the code into the house's style
 	$(BIN)/ruff format .
 
 .PHONY: generate
-generate: $(VENV)/dev.stamp ## Write stubs, descriptor set and OpenAPI from protos/ into generated/
+generate: $(VENV)/dev.stamp ## Write generated/: stubs, descriptor set and OpenAPI from protos/, statements from their compositions
 	$(BIN)/python protos/generate.py
 
 .PHONY: lock

@@ -16,7 +16,7 @@ from devstack.stack import Stack
 from server.analytics.migrations import MIGRATIONS as ANALYTICS
 from server.db.migrations import MIGRATIONS as SUPPORT
 from server.db.migrator import migrate
-from server.db.tables import SCHEMA
+from server.db.schema import SCHEMA
 from server.notification.migrations import MIGRATIONS as NOTIFICATION
 
 # Nobody works with the server while it is filled: no log of what is in the files anyway, and no checkpoint amid it.

@@ -20,7 +20,7 @@ from bench.batches import batches
 from bench.binary_copy import SIGNATURE, TRAILER
 from bench.progress import Progress
 from bench.rows import TABLES
-from server.db.tables import SCHEMA
+from server.db.schema import SCHEMA
 
 AT_ONCE = 2
 """How many indexes are made at the same time; of two of one table, the second reads what the first has read."""

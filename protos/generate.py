@@ -1,6 +1,7 @@
 """Writes generated/ from protos/: message classes, gRPC stubs, their types, Envoy's descriptor set, OpenAPI.
 
-Envoy's configurations for TLS too, from envoy.yaml and gateway/tls.yaml.
+Envoy's configurations for TLS too, from envoy.yaml and gateway/tls.yaml, and the texts of the statements that
+server/*/compositions.py compose.
 
     python protos/generate.py            rewrite generated/
     python protos/generate.py --check    write nothing; name what is stale and exit 1
@@ -23,7 +24,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a run by path finds only what lies beside the file
 
-from protos import contract, envoy_tls, openapi
+from protos import contract, envoy_tls, openapi, sql
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOS = ROOT / "protos"
@@ -72,6 +73,13 @@ def write_descriptor_set(path: Path) -> None:
     protoc(f"--descriptor_set_out={path}", "--include_imports", *own_protos(), *ERROR_DETAILS)
 
 
+def write_statements(folder: Path) -> None:
+    """Writes a module for each service into a package that has no other reason to be imported."""
+    folder.mkdir()
+    for service, text in sql.modules().items():
+        (folder / f"{service}.py").write_text(text, encoding="utf-8")
+
+
 def image() -> FileDescriptorSet:
     """The present contract with its imports and its comments."""
     with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +92,7 @@ def write(folder: Path) -> None:
     """Fills an empty folder with everything that is generated."""
     write_stubs(folder)
     write_descriptor_set(folder / "nibble.binpb")
+    write_statements(folder / "nibble_sql")
     (folder / "openapi.yaml").write_text(openapi.text(contract.read(image())), encoding="utf-8")
     plain, tls = (ROOT / "envoy.yaml").read_text("utf-8"), (ROOT / "gateway" / "tls.yaml").read_text("utf-8")
     for name, text in envoy_tls.texts(plain, tls).items():

@@ -10,7 +10,7 @@ import structlog
 
 from server.analytics.generations import group_of, newest_generation
 from server.analytics.intake import FactKeeper
-from server.analytics.tables import SCHEMA
+from server.analytics.schema import SCHEMA
 from server.workers.consumer import Consumer, ConsumerSettings
 from server.workers.topics import DEAD_LETTERS, TICKET_EVENTS
 

@@ -19,9 +19,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSTZRANGE
 
 from server.analytics.rules import Priority, Status
-from server.db.consumed import consumed_events
+from server.analytics.schema import SCHEMA
+from server.db.consumed_table import consumed_events
 
-SCHEMA = "analytics_service"
 metadata = MetaData(schema=SCHEMA)
 
 Moment = DateTime(timezone=True)

@@ -100,7 +100,7 @@ def _intake(settings: Settings) -> "Intake":
 
 
 def _consumer_settings(settings: Settings) -> "ConsumerSettings":
-    from server.notification.tables import SCHEMA
+    from server.notification.schema import SCHEMA
     from server.workers.consumer import ConsumerSettings
     from server.workers.topics import DEAD_LETTERS, TICKET_EVENTS
 

@@ -31,11 +31,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
+from server.db.schema import SCHEMA
 from server.domain.callers import Role
 from server.domain.events import EventType
 from server.domain.tickets import TRIAGE_RANK, Priority, Status
 
-SCHEMA = "admin_service"
 metadata = MetaData(schema=SCHEMA)
 
 Moment = DateTime(timezone=True)
@@ -199,10 +199,7 @@ events = Table(
         "vacuum_index_cleanup": "on",
     },
 )
-# Tickets fall into this many shards, each of which one relay at a time sends. A power of two, as SHARD has it; other
-# than 16 needs another index.
-SHARDS = 16
-# The shard of an event's ticket: the last bits of its id, which are random in a UUID of version 7.
+# The shard of an event's ticket, of SHARDS: the last bits of its id, which are random in a UUID of version 7.
 SHARD: ColumnElement[int] = literal_column("(get_byte(uuid_send(ticket_id), 15) & 15)", Integer)
 Index(
     "ticket_events_unpublished",

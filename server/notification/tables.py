@@ -25,11 +25,11 @@ from sqlalchemy import (
     text,
 )
 
-from server.db.consumed import consumed_events
+from server.db.consumed_table import consumed_events
 from server.domain.callers import STAFF, Role
+from server.notification.schema import SCHEMA
 from server.notification.words import Channel, EmailKind, EmailState, Priority, Rank, Status, Type
 
-SCHEMA = "notification_service"
 metadata = MetaData(schema=SCHEMA)
 
 Moment = DateTime(timezone=True)

@@ -28,8 +28,8 @@ from psycopg import Connection
 
 from server import telemetry
 from server.db import statements
+from server.db.schema import SHARDS
 from server.db.statement import fetch
-from server.db.tables import SHARDS
 from server.workers.lines import Lines, Outbound
 from server.workers.sender import DELIVERY_TIMEOUT, Sender, sender
 from server.workers.session import session

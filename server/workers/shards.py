@@ -5,7 +5,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from server.db.tables import SHARDS
+from server.db.schema import SHARDS
 
 # The classes of two-part advisory locks: (SHARD_LOCKS, shard) is held by the shard's relay, (MEMBER_LOCKS, 0) is shared
 # by all of them. The numbers are arbitrary but have to stay the same.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from devstack.part import CHECKOUT, launcher
 from devstack.ports import LOOPBACK, free_port
 from devstack.service import http_status
-from server.db.tables import SHARDS
+from server.db.schema import SHARDS
 from tests.system.stage import Stage
 from tests.system.vocabulary import eventually
 

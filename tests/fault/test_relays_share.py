@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psutil
 import psycopg
 
-from server.db.tables import SHARDS
+from server.db.schema import SHARDS
 from server.workers.session import SILENCE_MS
 from server.workers.shards import SHARD_LOCKS
 from tests.fault.load import Ledger, Shift, Work, all_are_published, at_work, deliveries_of, until_enough

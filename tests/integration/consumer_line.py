@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY
 from devstack.kafka import TOPICS
 from devstack.part import CHECKOUT, launcher
 from devstack.service import python_path
-from server.db.consumed import create_consumed_events
+from server.db.consumed_table import create_consumed_events
 from server.workers.consumer import Consumer, ConsumerSettings, Handler
 from server.workers.topics import DEAD_LETTERS
 from tests.integration.recorder import SCHEMA, TABLES, Recorder

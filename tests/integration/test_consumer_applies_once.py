@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 from nibble.support.v1 import ticket_event_pb2
 from psycopg import Connection, errors
 
-from server.db.consumed import ConsumedEvents, Mark, consumed_events, create_consumed_events
+from server.db.consumed import ConsumedEvents, Mark
+from server.db.consumed_table import consumed_events, create_consumed_events
 from tests.integration.consumer_line import Line, consumed, some_events
 from tests.integration.recorder import SCHEMA, Recorder
 from tests.integration.test_migrations import engine_for

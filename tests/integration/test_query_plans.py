@@ -11,8 +11,8 @@ import pytest
 from psycopg import sql
 
 from server.db import statements
+from server.db.schema import SHARDS
 from server.db.statement import Statement
-from server.db.tables import SHARDS
 from server.domain.events import EventDraft
 from server.domain.paging import FIRST, LAST
 from tests.integration.vocabulary import EMPTY, START

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from server.db.tables import SHARDS
+from server.db.schema import SHARDS
 from server.workers.session import session
 from server.workers.shards import Shards, fair_share
 

@@ -21,10 +21,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_service_its_migrations_and_the_stubs_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_service_its_migrations_the_stubs_and_the_statements_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"server", "nibble"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"server", "nibble", "nibble_sql"}
     assert "server/db/migrations/versions/0001_tickets.py" in names
+    assert "nibble_sql/support.py" in names
     stubs = {name.removeprefix("nibble/support/v1/") for name in names if name.startswith("nibble/support/v1/")}
     assert {"ticket_pb2.py", "ticket_pb2.pyi", "ticket_service_pb2_grpc.py", "error_reason_pb2.py"} <= stubs
 

@@ -1,15 +1,22 @@
-"""Every statement is text with numbered parameters once the module is imported; nothing is composed while serving."""
+"""Every statement is text with numbered parameters; a running service composes nothing, not even at its start."""
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import server
+from protos import sql
+from server.analytics import compositions as of_analytics
 from server.analytics import statements as analytics_statements
+from server.db import compositions as of_support
 from server.db import statements
 from server.db.statement import Statement
+from server.notification import compositions as of_notification
 from server.notification import statements as notification_statements
 
 STATEMENTS = {
@@ -20,7 +27,7 @@ STATEMENTS = {
 }
 SERVER = Path(server.__file__).parent
 # Where statements and tables are composed, in whichever service; migrations are run beside them.
-COMPOSERS = {"statement.py", "statements.py", "tables.py", "consumed.py"}
+COMPOSERS = {"composing.py", "compositions.py", "tables.py", "consumed_table.py"}
 MIGRATORS = {"migrations", "migrator"}
 every_statement = pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
 
@@ -71,16 +78,45 @@ def test_a_write_is_one_statement_with_its_events_in_it(name: str) -> None:
     assert ";" not in sql
 
 
-def test_nothing_beside_tables_and_statements_composes_sql() -> None:
+def test_nothing_beside_tables_and_compositions_composes_sql() -> None:
     composers = [path for path in _modules() if any(_composes(name) for name in _imports(path))]
-    assert {"db/statements.py", "db/tables.py"} <= {path.relative_to(SERVER).as_posix() for path in composers}
+    assert {"db/compositions.py", "db/tables.py"} <= {path.relative_to(SERVER).as_posix() for path in composers}
     assert {path.name for path in composers} <= COMPOSERS
 
 
-def test_statements_are_compiled_by_module_level_code_alone() -> None:
+def test_statements_are_compiled_by_compositions_alone() -> None:
     for path in _modules():
         if path.name not in COMPOSERS:
             assert not re.search(r"\bcompiled\(", path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    ("texts", "compositions"),
+    [
+        (statements, of_support),
+        (notification_statements, of_notification),
+        (analytics_statements, of_analytics),
+    ],
+    ids=["support", "notification", "analytics"],
+)
+def test_what_runs_is_what_is_composed(texts: ModuleType, compositions: ModuleType) -> None:
+    assert sql.composed(texts) == sql.composed(compositions)
+
+
+def test_what_can_not_be_written_down_word_by_word_is_refused() -> None:
+    for text in ("SELECT E'\\n'", 'SELECT """', 'SELECT 1 AS "one"'):
+        composing = ModuleType("composing")
+        composing.__dict__["IT"] = Statement(text, ())
+        with pytest.raises(ValueError, match="IT"):
+            sql.module(composing)
+
+
+def test_whatever_does_not_compose_is_imported_where_there_is_no_sqlalchemy() -> None:
+    modules = [path.relative_to(SERVER.parent).with_suffix("") for path in _modules() if path.name not in COMPOSERS]
+    names = [".".join(path.parts).removesuffix(".__init__") for path in modules]
+    assert {"server.app.support", "server.workers.relay", "server.db.statements"} <= set(names)
+    imports = f"import importlib, sys; sys.modules['sqlalchemy'] = None; [*map(importlib.import_module, {names})]"
+    subprocess.run([sys.executable, "-c", imports], cwd=SERVER.parent, check=True, timeout=60)
 
 
 def _modules() -> list[Path]:

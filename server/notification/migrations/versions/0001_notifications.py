@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from server.db.consumed import create_consumed_events
+from server.db.consumed_table import create_consumed_events
 
 revision = "0001"
 down_revision = None

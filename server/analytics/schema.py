@@ -1,0 +1,3 @@
+"""Where the Analytics Service keeps its tables."""
+
+SCHEMA = "analytics_service"

@@ -1,0 +1,3 @@
+"""Where the Notification Service keeps its tables."""
+
+SCHEMA = "notification_service"
