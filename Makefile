@@ -10,6 +10,8 @@ ROLE ?= customer
 T ?= tests
 
 export RUN_DIR
+# Without bytecode every process that starts, and a test run starts hundreds, compiles the service anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
