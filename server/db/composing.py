@@ -18,7 +18,7 @@ _MOMENT = DateTime(timezone=True)
 
 
 def compiled(statement: ClauseElement, *, sharing: Sharing = Sharing.NONE) -> Statement:
-    """What SQLAlchemy composed, as text; to be called once, at import."""
+    """What SQLAlchemy composed, as text."""
     text = statement.compile(dialect=_dialect, compile_kwargs={"render_postcompile": True})
     if not isinstance(text, SQLCompiler):
         raise TypeError(f"{statement!r} is not a statement with parameters")
