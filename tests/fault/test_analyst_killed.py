@@ -23,7 +23,7 @@ from tests.system.vocabulary import as_customer, dice, eventually, some_agent
 CALLERS = 2
 PAUSE_SECONDS = 0.05
 LIVES = 20
-KILLS = 10
+KILLS = 5
 CATCH_UP_SECONDS = 30.0
 # As short as the stack's broker takes it: a killed analyst's partitions stay with it for so long.
 SESSION_SECONDS = 1.0

@@ -18,7 +18,7 @@ from tests.system.doors import Caller
 from tests.system.stage import Stage, small_stage
 from tests.system.vocabulary import as_agent, as_customer, comment, dice, eventually, open_ticket
 
-KILLS = 10
+KILLS = 5
 SENDERS = 2
 AGENTS = 3
 SETTINGS = {
