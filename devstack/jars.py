@@ -134,8 +134,11 @@ class Jars:
 
     @property
     def paths(self) -> list[Path]:
-        """Where every jar is, once they are provided; always in the same order."""
-        return [self.folder / jar.file_name for jar in self._jars]
+        """Where every jar is, once they are provided; always in the same order, by the same names where checkouts
+        share a cache by a link.
+        """
+        folder = self.folder.resolve()
+        return [folder / jar.file_name for jar in self._jars]
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
