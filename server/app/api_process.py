@@ -72,8 +72,10 @@ def serve(settings: Settings, compose: Compose, *, until_stdin_closes: bool = Fa
     return 0
 
 
-def database(settings: Settings, probe: "Statement", shared: "Sequence[Sharing]" = ()) -> "Database":
-    """The database of an API; see `Database` for `probe` and `shared`."""
+def database(
+    settings: Settings, probe: "Statement", shared: "Sequence[Sharing]" = (), *, tells_of_trouble: bool = True
+) -> "Database":
+    """The database of an API; see `Database` for the rest."""
     from server.db.database import Database, PoolLimits
 
     limits = PoolLimits(
@@ -82,7 +84,7 @@ def database(settings: Settings, probe: "Statement", shared: "Sequence[Sharing]"
         timeout=settings.db_pool_timeout_seconds,
         statement_timeout=settings.statement_timeout_seconds,
     )
-    return Database(settings.database_url, limits, probe, shared)
+    return Database(settings.database_url, limits, probe, shared, tells_of_trouble=tells_of_trouble)
 
 
 async def _serve(settings: Settings, compose: Compose, *, until_stdin_closes: bool) -> None:

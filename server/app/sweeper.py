@@ -1,6 +1,5 @@
 """The sweeper: the process that does what is due because time has passed."""
 
-import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,8 +37,6 @@ def run_sweeper(settings: Settings) -> int:
 
     silence_grpc()
     serve_metrics(settings)
-    # The sweeper itself says once that the database is away, and once that it is back.
-    logging.getLogger("nibble.database").setLevel(logging.ERROR)
     uvloop.run(_run(settings))
     return 0
 
@@ -50,7 +47,8 @@ async def _run(settings: Settings) -> None:
 
     stop = stop_loop_at_signals(SWEEPER_GRACE_SECONDS)
     small = replace(settings, db_pool_size=min(settings.db_pool_size, MOST_CONNECTIONS))
-    database = api_process.database(small, PROBE)
+    # The sweeper itself says once that the database is away, and once that it is back.
+    database = api_process.database(small, PROBE, tells_of_trouble=False)
     pace = Pace(settings.sweep_interval_seconds, settings.sweep_round_seconds)
     # Nobody pages here, so any key will do.
     on = collaborators(settings, database, secrets.token_bytes(32))

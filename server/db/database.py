@@ -123,12 +123,22 @@ class Database:
         StatementFailed: anything else that PostgreSQL refused.
     """
 
-    def __init__(self, dsn: str, limits: PoolLimits, probe: Statement, shared: Sequence[Sharing] = ()) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        limits: PoolLimits,
+        probe: Statement,
+        shared: Sequence[Sharing] = (),
+        *,
+        tells_of_trouble: bool = True,
+    ) -> None:
         """Args:
         probe: a statement without parameters that works as soon as the schema is in place.
         shared: the statements that are sent over a pipeline, as far as that leaves the others a connection.
+        tells_of_trouble: log a line when PostgreSQL goes and one when it is back; False where the caller does.
         """
         self._probe = probe
+        self._tells_of_trouble = tells_of_trouble
         self._dsn = with_liveliness(dsn)
         self._session: dict[str, Any] = {
             "autocommit": True,
@@ -291,7 +301,7 @@ class Database:
 
     def _ask_why(self, error: Exception) -> None:
         """Say what is wrong, once for all calls that fail: the pool tells them only that it has no connection."""
-        if not self._trouble_told and (self._asking_why is None or self._asking_why.done()):
+        if self._tells_of_trouble and not self._trouble_told and (self._asking_why is None or self._asking_why.done()):
             self._asking_why = asyncio.create_task(self._tell_why(error))
 
     async def _tell_why(self, error: Exception) -> None:

@@ -3,14 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import psycopg
 import pytest
 from structlog.testing import capture_logs
 
 from devstack.stack import Stack
-from server.db.database import PoolLimits
+from server.db.database import Database, PoolLimits
+from server.db.statements import PROBE
 from server.domain.tickets import Ticket
 from server.errors import DeadlineExceeded, DependencyUnavailable, Overloaded, ServiceError
 from tests.integration.vocabulary import Desk, counts, events_of, look_at, move, open_ticket, query, until
@@ -100,6 +101,25 @@ async def test_a_database_that_goes_is_told_once_with_the_reason_and_once_when_i
         "the database answers again",
     ]
     assert "is not currently accepting connections" in lines[0]["problem"]
+
+
+async def test_a_database_whose_caller_tells_of_trouble_says_nothing_itself(own_dsn: str) -> None:
+    async with AsyncExitStack() as opened:
+        lines = opened.enter_context(capture_logs())
+
+        async def has_told() -> bool:
+            return any("told" in line["problem"] for line in lines)
+
+        # The other one comes later: by the time that it has told, this one would have.
+        for name, tells in (("kept", False), ("told", True)):
+            away = own_dsn.replace("/test_", f"/{name}_")
+            db = Database(away, PoolLimits(timeout=QUICK), PROBE, tells_of_trouble=tells)
+            await db.open()
+            opened.push_async_callback(db.close)
+            with pytest.raises(DependencyUnavailable):
+                await db.fetch_one(PROBE, {}, tuple)
+        await until(has_told)
+    assert len(lines) == 1
 
 
 async def allow_connections(stack: Stack, dsn: str, *, allowed: bool) -> None:
