@@ -51,8 +51,8 @@ class Plan:
 
     kinds: Sequence[str] = tuple(KINDS)
     servers: Sequence[str] = SERVERS
-    rounds: int = 5
-    seconds: float = 2.0
+    rounds: int = 16
+    seconds: float = 0.6
     callers: int = CALLERS
     results: Path = RESULTS
 

@@ -40,10 +40,10 @@ class CommentServicer:
         """`ListComments`."""
         page = PageRequest(request.page_size, request.page_token)
         found = await lists.list_comments(self._on, call.caller, request.ticket_id, page)
-        return pb.ListCommentsResponse(
-            comments=[comment_message(comment) for comment in found.rows],
-            next_page_token=found.next_page_token,
-        )
+        response = pb.ListCommentsResponse(next_page_token=found.next_page_token)
+        for comment in found.rows:
+            comment_message(comment, response.comments.add)
+        return response
 
     async def reveal_comment(self, request: pb.RevealCommentRequest, call: Call) -> comment_pb2.TicketComment:
         """`RevealComment`."""

@@ -171,5 +171,7 @@ class TicketServicer:
 
 
 def _tickets_page(page: Page[Ticket]) -> pb.ListTicketsResponse:
-    found = [ticket_message(ticket) for ticket in page.rows]
-    return pb.ListTicketsResponse(tickets=found, next_page_token=page.next_page_token)
+    response = pb.ListTicketsResponse(next_page_token=page.next_page_token)
+    for ticket in page.rows:
+        ticket_message(ticket, response.tickets.add)
+    return response
