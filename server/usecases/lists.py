@@ -1,7 +1,8 @@
 """Pages of tickets, comments, history and the roster: filters in, one page and the token of the next one out."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -178,16 +179,32 @@ async def _page(
     size = fields.page_size(page.size)
     after = _start(on, fields, wanted, page.token)
     fields.check()
-    if of_ticket is not None:
-        ticket_id: Any = wanted.values["ticket_id"]
-        ticket = await on.db.fetch_one(statements.GET_TICKET, {"ticket_id": ticket_id}, Ticket._make)
-        permissions.require_sight(of_ticket, ticket, ticket_id)
     # One row more than the page holds tells whether there is a next page.
     values = wanted.values | _after(after) | {"limit": size + 1}
-    rows = await on.db.fetch_all(wanted.statement, values, make)
+    read = partial(on.db.fetch_all, wanted.statement, values, make)
+    rows = await read() if of_ticket is None else await _rows_of_ticket(on, of_ticket, wanted, read)
     if len(rows) <= size:
         return Page(rows, "")
     return Page(rows[:size], on.page_tokens.seal(wanted.scope, position(rows[size - 1])))
+
+
+async def _rows_of_ticket(
+    on: Collaborators, caller: Caller, wanted: _List, read: Callable[[], Awaitable[list[R]]]
+) -> list[R]:
+    """The rows, for who may see their ticket. To those who see every ticket a row tells that there is one."""
+    if not permissions.sees_every_ticket(caller):
+        await _require_sight(on, caller, wanted)
+        return await read()
+    rows = await read()
+    if not rows:
+        await _require_sight(on, caller, wanted)
+    return rows
+
+
+async def _require_sight(on: Collaborators, caller: Caller, wanted: _List) -> None:
+    ticket_id: Any = wanted.values["ticket_id"]
+    ticket = await on.db.fetch_one(statements.GET_TICKET, {"ticket_id": ticket_id}, Ticket._make)
+    permissions.require_sight(caller, ticket, ticket_id)
 
 
 def _start(on: Collaborators, fields: Fields, wanted: _List, token: str) -> Position:

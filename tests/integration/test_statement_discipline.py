@@ -204,10 +204,12 @@ async def test_a_page_costs_one_statement_and_one_more_where_a_ticket_must_be_se
         assert await cost(desk, first_page(all_tickets(desk, READER, filters))) == [name]
     assert await cost(desk, first_page(my_tickets(desk, owner))) == ["LIST_MY_TICKETS"]
     assert await cost(desk, first_page(assigned_tickets(desk, READER))) == ["LIST_TICKETS_OF_ASSIGNEE"]
-    assert await cost(desk, first_page(comments_on(desk, ticket))) == ["GET_TICKET", "LIST_COMMENTS"]
+    # Staff see every ticket: where there are rows, there is one.
+    comments = ["LIST_COMMENTS"] if count else ["LIST_COMMENTS", "GET_TICKET"]
+    assert await cost(desk, first_page(comments_on(desk, ticket))) == comments
     assert await cost(desk, first_page(unattended(desk))) == ["LIST_FLAGGED_TICKETS"]
     assert await cost(desk, first_page(on_the_roster(desk))) == ["LIST_AGENTS"]
-    assert await cost(desk, first_page(history_of(desk, ticket))) == ["GET_TICKET", "LIST_HISTORY"]
+    assert await cost(desk, first_page(history_of(desk, ticket))) == ["LIST_HISTORY"]
     public = first_page(history_of(desk, ticket, owner))
     assert await cost(desk, public) == ["GET_TICKET", "LIST_PUBLIC_HISTORY"]
 
