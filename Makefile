@@ -38,7 +38,7 @@ keys: $(VENV)/run.stamp ## Make the development signing key and key set in RUN_D
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## Run the tests against the real PostgreSQL, Kafka and Envoy (T=tests/unit runs a part)
-	@exec $(BIN)/pytest $(if $(filter-out tests,$(T)),,-n 3) $(T)
+	@exec $(BIN)/pytest $(if $(filter-out tests,$(T)),,-n 2) $(T)
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure, within 15 minutes: start, calls beside a floor server, workers, memory, overload, relay (S="calls soak" for some; bench/README.md)
