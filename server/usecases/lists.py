@@ -57,7 +57,8 @@ class _List(NamedTuple):
 
     statement: Statement
     values: dict[str, object]
-    scope: str
+    scope: Callable[[], str]
+    """Most pages are the only one, and need none."""
     start: Position
 
 
@@ -69,7 +70,7 @@ async def list_tickets(on: Collaborators, caller: Caller, filters: TicketFilters
     """
     fields = Fields()
     values = _filter_values(fields, filters)
-    wanted = _List(_ticket_statement(values), values, _scope("ListTickets", caller, values), FIRST)
+    wanted = _List(_ticket_statement(values), values, partial(_scope, "ListTickets", caller, values), FIRST)
     return await _page(on, fields, wanted, page, Ticket._make, _triage_position)
 
 
@@ -87,7 +88,7 @@ async def list_assigned_tickets(
     """
     fields = Fields()
     values = _filter_values(fields, TicketFilters(status, priority, assigned_to=str(caller.id)))
-    scope = _scope("ListAssignedTickets", caller, values)
+    scope = partial(_scope, "ListAssignedTickets", caller, values)
     wanted = _List(statements.LIST_TICKETS_OF_ASSIGNEE, values, scope, FIRST)
     return await _page(on, fields, wanted, page, Ticket._make, _triage_position)
 
@@ -102,7 +103,7 @@ async def list_my_tickets(
     """
     fields = Fields()
     values = {"user_id": caller.id, "statuses": sorted(fields.choices("status", status, Status))}
-    wanted = _List(statements.LIST_MY_TICKETS, values, _scope("ListMyTickets", caller, values), LAST)
+    wanted = _List(statements.LIST_MY_TICKETS, values, partial(_scope, "ListMyTickets", caller, values), LAST)
     return await _page(on, fields, wanted, page, Ticket._make, _time_position)
 
 
@@ -117,7 +118,7 @@ async def list_unattended_tickets(
     fields = Fields()
     values = _filter_values(fields, TicketFilters(priority=priority, assigned_to=assigned_to))
     statement = statements.LIST_FLAGGED_TICKETS if assigned_to is None else statements.LIST_FLAGGED_TICKETS_OF_ASSIGNEE
-    wanted = _List(statement, values, _scope("ListUnattendedTickets", caller, values), FIRST)
+    wanted = _List(statement, values, partial(_scope, "ListUnattendedTickets", caller, values), FIRST)
     return await _page(on, fields, wanted, page, Ticket._make, _triage_position)
 
 
@@ -133,7 +134,8 @@ async def list_agents(
     words = sorted(fields.choices("availability", availability, Availability))
     filters: dict[str, object] = {"availabilities": words, "with_inactive": with_inactive}
     now = on.clock()
-    wanted = _List(statements.LIST_AGENTS, filters | {"now": now}, _scope("ListAgents", caller, filters), FIRST)
+    scope = partial(_scope, "ListAgents", caller, filters)
+    wanted = _List(statements.LIST_AGENTS, filters | {"now": now}, scope, FIRST)
     return await _page(on, fields, wanted, page, lambda row: Agent._make(row).at(now), _agent_position)
 
 
@@ -146,7 +148,7 @@ async def list_comments(on: Collaborators, caller: Caller, ticket_id: str, page:
     """
     fields = Fields()
     values = _ticket_part(fields, caller, ticket_id)
-    wanted = _List(statements.LIST_COMMENTS, values, _scope("ListComments", caller, values), LAST)
+    wanted = _List(statements.LIST_COMMENTS, values, partial(_scope, "ListComments", caller, values), LAST)
     return await _page(on, fields, wanted, page, Comment._make, _time_position, of_ticket=caller)
 
 
@@ -163,7 +165,7 @@ async def list_history(on: Collaborators, caller: Caller, ticket_id: str, page: 
         statement, position = statements.LIST_HISTORY, _history_position
     else:
         statement, position = statements.LIST_PUBLIC_HISTORY, _public_history_position
-    wanted = _List(statement, values, _scope("ListTicketHistory", caller, values), FIRST)
+    wanted = _List(statement, values, partial(_scope, "ListTicketHistory", caller, values), FIRST)
     return await _page(on, fields, wanted, page, HistoryEntry._make, position, of_ticket=caller)
 
 
@@ -185,7 +187,7 @@ async def _page(
     rows = await read() if of_ticket is None else await _rows_of_ticket(on, of_ticket, wanted, read)
     if len(rows) <= size:
         return Page(rows, "")
-    return Page(rows[:size], on.page_tokens.seal(wanted.scope, position(rows[size - 1])))
+    return Page(rows[:size], on.page_tokens.seal(wanted.scope(), position(rows[size - 1])))
 
 
 async def _rows_of_ticket(
@@ -210,7 +212,7 @@ async def _require_sight(on: Collaborators, caller: Caller, wanted: _List) -> No
 def _start(on: Collaborators, fields: Fields, wanted: _List, token: str) -> Position:
     if not token:
         return wanted.start
-    position = on.page_tokens.open(wanted.scope, token)
+    position = on.page_tokens.open(wanted.scope(), token)
     if position is None:
         fields.refuse("page_token", "must be a next_page_token of this caller's list with the same filters")
     return position or wanted.start
