@@ -149,7 +149,9 @@ _FROM_FIRST = _texts(
         "ranks": _ALL_RANKS,
     }
 )
-_FROM_LAST = _texts({"with_internal": False, "after_created_at": LAST.created_at, "after_id": LAST.id, "limit": PAGE})
+_FROM_LAST: dict[str, str | None] = {"owner": None} | _texts(
+    {"with_internal": False, "after_created_at": LAST.created_at, "after_id": LAST.id, "limit": PAGE}
+)
 
 
 def _ticket(row: Row) -> ticket_pb2.Ticket:

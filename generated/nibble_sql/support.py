@@ -445,9 +445,11 @@ WHERE admin_service.support_tickets.user_id = $1::UUID AND (admin_service.suppor
 LIST_COMMENTS = Statement(
     """SELECT admin_service.ticket_comments.id, admin_service.ticket_comments.ticket_id, admin_service.ticket_comments.user_id, admin_service.ticket_comments.comment, admin_service.ticket_comments.is_internal, admin_service.ticket_comments.created_at, admin_service.ticket_comments.author_role, admin_service.ticket_comments.findings 
 FROM admin_service.ticket_comments 
-WHERE admin_service.ticket_comments.ticket_id = $1::UUID AND ($2 OR NOT admin_service.ticket_comments.is_internal) AND (admin_service.ticket_comments.created_at, admin_service.ticket_comments.id) < ($3::TIMESTAMP WITH TIME ZONE, $4::UUID) ORDER BY admin_service.ticket_comments.created_at DESC, admin_service.ticket_comments.id DESC 
- LIMIT $5::INTEGER""",
-    ('ticket_id', 'with_internal', 'after_created_at', 'after_id', 'limit'),
+WHERE admin_service.ticket_comments.ticket_id = $1::UUID AND ($2::UUID IS NULL OR $2::UUID = (SELECT admin_service.support_tickets.user_id 
+FROM admin_service.support_tickets 
+WHERE admin_service.support_tickets.id = $1::UUID)) AND ($3 OR NOT admin_service.ticket_comments.is_internal) AND (admin_service.ticket_comments.created_at, admin_service.ticket_comments.id) < ($4::TIMESTAMP WITH TIME ZONE, $5::UUID) ORDER BY admin_service.ticket_comments.created_at DESC, admin_service.ticket_comments.id DESC 
+ LIMIT $6::INTEGER""",
+    ('ticket_id', 'owner', 'with_internal', 'after_created_at', 'after_id', 'limit'),
     Sharing.READS,
 )
 
@@ -471,18 +473,22 @@ WHERE admin_service.support_tickets.status = 'resolved' AND $1::TIMESTAMP WITH T
 LIST_HISTORY = Statement(
     """SELECT admin_service.ticket_events.id, admin_service.ticket_events.ticket_id, admin_service.ticket_events.position, admin_service.ticket_events.sequence, admin_service.ticket_events.change_id, admin_service.ticket_events.event_type, admin_service.ticket_events.occurred_at, admin_service.ticket_events.actor_id, admin_service.ticket_events.actor_role, admin_service.ticket_events.is_internal, admin_service.ticket_events.from_status, admin_service.ticket_events.to_status, admin_service.ticket_events.assigned_to, admin_service.ticket_events.previous_assignee, admin_service.ticket_events.reason, admin_service.ticket_events.comment_id, admin_service.ticket_events.author_role, admin_service.ticket_events.has_resolution_notes, admin_service.ticket_events.rating, admin_service.ticket_events.erased_user_id 
 FROM admin_service.ticket_events 
-WHERE admin_service.ticket_events.ticket_id = $1::UUID AND admin_service.ticket_events.position > $2::INTEGER ORDER BY admin_service.ticket_events.position 
- LIMIT $3::INTEGER""",
-    ('ticket_id', 'after_number', 'limit'),
+WHERE admin_service.ticket_events.ticket_id = $1::UUID AND ($2::UUID IS NULL OR $2::UUID = (SELECT admin_service.support_tickets.user_id 
+FROM admin_service.support_tickets 
+WHERE admin_service.support_tickets.id = $1::UUID)) AND admin_service.ticket_events.position > $3::INTEGER ORDER BY admin_service.ticket_events.position 
+ LIMIT $4::INTEGER""",
+    ('ticket_id', 'owner', 'after_number', 'limit'),
     Sharing.READS,
 )
 
 LIST_PUBLIC_HISTORY = Statement(
     """SELECT admin_service.ticket_events.id, admin_service.ticket_events.ticket_id, admin_service.ticket_events.position, admin_service.ticket_events.sequence, admin_service.ticket_events.change_id, admin_service.ticket_events.event_type, admin_service.ticket_events.occurred_at, admin_service.ticket_events.actor_id, admin_service.ticket_events.actor_role, admin_service.ticket_events.is_internal, admin_service.ticket_events.from_status, admin_service.ticket_events.to_status, admin_service.ticket_events.assigned_to, admin_service.ticket_events.previous_assignee, admin_service.ticket_events.reason, admin_service.ticket_events.comment_id, admin_service.ticket_events.author_role, admin_service.ticket_events.has_resolution_notes, admin_service.ticket_events.rating, admin_service.ticket_events.erased_user_id 
 FROM admin_service.ticket_events 
-WHERE admin_service.ticket_events.ticket_id = $1::UUID AND admin_service.ticket_events.position > $2::INTEGER AND NOT admin_service.ticket_events.is_internal AND admin_service.ticket_events.sequence > $2::INTEGER ORDER BY admin_service.ticket_events.position 
- LIMIT $3::INTEGER""",
-    ('ticket_id', 'after_number', 'limit'),
+WHERE admin_service.ticket_events.ticket_id = $1::UUID AND ($2::UUID IS NULL OR $2::UUID = (SELECT admin_service.support_tickets.user_id 
+FROM admin_service.support_tickets 
+WHERE admin_service.support_tickets.id = $1::UUID)) AND admin_service.ticket_events.position > $3::INTEGER AND NOT admin_service.ticket_events.is_internal AND admin_service.ticket_events.sequence > $3::INTEGER ORDER BY admin_service.ticket_events.position 
+ LIMIT $4::INTEGER""",
+    ('ticket_id', 'owner', 'after_number', 'limit'),
     Sharing.READS,
 )
 

@@ -550,10 +550,16 @@ LIST_MY_TICKETS = _per_status(
     ),
 )
 
+# What belongs to a ticket is there only for who may see the ticket: its `owner`, or, where that is null, everybody.
+# PostgreSQL looks at it once, before the first row, and by its id, whatever it knows of users: some have thousands.
+_OWNER = select(tickets.c.user_id).where(tickets.c.id == uuid("ticket_id")).scalar_subquery()
+_IS_SEEN = uuid("owner").is_(None) | (uuid("owner") == _OWNER)
+
 LIST_COMMENTS = compiled(
     select(*COMMENT_COLUMNS)
     .where(
         comments.c.ticket_id == uuid("ticket_id"),
+        _IS_SEEN,
         param("with_internal", Boolean) | ~comments.c.is_internal,
         tuple_(comments.c.created_at, comments.c.id) < _BEFORE,
     )
@@ -575,7 +581,7 @@ HISTORY_COLUMNS = [events.c[name] for name in HistoryEntry._fields]
 
 def _history(*conditions: ColumnElement[bool]) -> Statement:
     of_ticket = events.c.ticket_id == uuid("ticket_id")
-    rows = select(*HISTORY_COLUMNS).where(of_ticket, events.c.position > _AFTER_NUMBER, *conditions)
+    rows = select(*HISTORY_COLUMNS).where(of_ticket, _IS_SEEN, events.c.position > _AFTER_NUMBER, *conditions)
     return compiled(rows.order_by(events.c.position).limit(_LIMIT), sharing=Sharing.READS)
 
 

@@ -57,14 +57,14 @@ def require_sight(caller: Caller, ticket: T | None, ticket_id: UUID) -> T:
     Raises:
         TicketNotFound: there is none, or it is somebody else's; a caller can't tell which.
     """
-    if ticket is None or not (sees_every_ticket(caller) or ticket.user_id == caller.id):
+    if ticket is None or sees_only_tickets_of(caller) not in (None, ticket.user_id):
         raise TicketNotFound(ticket_id=ticket_id)
     return ticket
 
 
-def sees_every_ticket(caller: Caller) -> bool:
-    """Users see their own."""
-    return not caller.is_user
+def sees_only_tickets_of(caller: Caller) -> UUID | None:
+    """Whose tickets the caller sees: users see their own, all others everybody's, which is None."""
+    return caller.id if caller.is_user else None
 
 
 def may_see_internal(caller: Caller) -> bool:

@@ -1,6 +1,6 @@
 """Pages of tickets, comments, history and the roster: filters in, one page and the token of the next one out."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -183,24 +183,15 @@ async def _page(
     fields.check()
     # One row more than the page holds tells whether there is a next page.
     values = wanted.values | _after(after) | {"limit": size + 1}
-    read = partial(on.db.fetch_all, wanted.statement, values, make)
-    rows = await read() if of_ticket is None else await _rows_of_ticket(on, of_ticket, wanted, read)
+    if of_ticket is not None:
+        values["owner"] = permissions.sees_only_tickets_of(of_ticket)
+    rows = await on.db.fetch_all(wanted.statement, values, make)
+    if not rows and of_ticket is not None:
+        # Rows tell that there is a ticket, and that the caller may see it. Without any it is asked for.
+        await _require_sight(on, of_ticket, wanted)
     if len(rows) <= size:
         return Page(rows, "")
     return Page(rows[:size], on.page_tokens.seal(wanted.scope(), position(rows[size - 1])))
-
-
-async def _rows_of_ticket(
-    on: Collaborators, caller: Caller, wanted: _List, read: Callable[[], Awaitable[list[R]]]
-) -> list[R]:
-    """The rows, for who may see their ticket. To those who see every ticket a row tells that there is one."""
-    if not permissions.sees_every_ticket(caller):
-        await _require_sight(on, caller, wanted)
-        return await read()
-    rows = await read()
-    if not rows:
-        await _require_sight(on, caller, wanted)
-    return rows
 
 
 async def _require_sight(on: Collaborators, caller: Caller, wanted: _List) -> None:
