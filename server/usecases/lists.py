@@ -16,6 +16,7 @@ from server.domain.roster import Agent, Availability
 from server.domain.tickets import TRIAGE_RANK, Comment, Priority, Status, Ticket
 from server.domain.validation import Fields
 from server.usecases.collaborators import Collaborators
+from server.usecases.tickets import read_ticket
 
 R = TypeVar("R")
 
@@ -188,16 +189,11 @@ async def _page(
     rows = await on.db.fetch_all(wanted.statement, values, make)
     if not rows and of_ticket is not None:
         # Rows tell that there is a ticket, and that the caller may see it. Without any it is asked for.
-        await _require_sight(on, of_ticket, wanted)
+        ticket_id: Any = wanted.values["ticket_id"]
+        await read_ticket(on, of_ticket, ticket_id)
     if len(rows) <= size:
         return Page(rows, "")
     return Page(rows[:size], on.page_tokens.seal(wanted.scope(), position(rows[size - 1])))
-
-
-async def _require_sight(on: Collaborators, caller: Caller, wanted: _List) -> None:
-    ticket_id: Any = wanted.values["ticket_id"]
-    ticket = await on.db.fetch_one(statements.GET_TICKET, {"ticket_id": ticket_id}, Ticket._make)
-    permissions.require_sight(caller, ticket, ticket_id)
 
 
 def _start(on: Collaborators, fields: Fields, wanted: _List, token: str) -> Position:
