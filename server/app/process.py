@@ -49,8 +49,9 @@ def stop_at_signals(grace_seconds: float) -> threading.Event:
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: object) -> None:
-        stop.set()
+        # In this order: where the signal comes as the event is about to be waited for, it can't be set.
         _end_within(grace_seconds)
+        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)

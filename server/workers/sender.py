@@ -32,7 +32,9 @@ class Sender:
     def __init__(self, producer: KafkaProducer, topic: str) -> None:
         self._producer = producer
         self._topic = topic
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        # Not a SimpleQueue: where a signal comes at the end of its wait, and its handler takes longer than what is left
+        # of it, that wait has no end any more.
+        self._answers: queue.Queue[Answer] = queue.Queue()
 
     def send(self, event: Outbound) -> None:
         """Hand an event to the client; the answer comes later, or at once where the client does not take it.
