@@ -366,21 +366,16 @@ def test_a_page_of_a_known_origin_reads_the_stream(stage: Stage, browser: Browse
             f"{CORS_ORIGINS[0]}/**", lambda route: route.fulfill(body="<p>An inbox</p>", content_type="text/html")
         )
         page.goto(f"{CORS_ORIGINS[0]}/")
-        sender = threading.Thread(target=lambda: when_open(stage, mine))
-        sender.start()
-        status, request_id, events = page.evaluate(
-            READ_STREAM, [f"{stage.stack.gateway_url}{STREAM}", stage.mint(mine), 2]
+        page.evaluate(
+            f"how => {{ window.reading = ({READ_STREAM})(how) }}",
+            [f"{stage.stack.gateway_url}{STREAM}", stage.mint(mine), 2],
         )
-        sender.join()
+        page.wait_for_function("window.heard === 1")
+        arrive(stage, mine)
+        status, request_id, events = page.evaluate("window.reading")
     assert status == 200
     assert request_id
     assert [("notification" in event, event["unread_count"]) for event in events] == [(False, 0), (True, 1)]
-
-
-def when_open(stage: Stage, recipient: Caller) -> None:
-    """Tells somebody something once their stream is there."""
-    eventually(lambda: open_streams(stage) == 1, 20)
-    arrive(stage, recipient)
 
 
 @pytest.mark.parametrize("path", [INBOX, STREAM, f"{INBOX}/read", f"{INBOX}/preferences"])
