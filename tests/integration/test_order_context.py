@@ -258,11 +258,21 @@ async def test_an_order_that_is_not_known_any_more_stays_a_snapshot(counter: Cou
     assert await counter.look(ticket) == current._replace(state=State.SNAPSHOT, age=FRESH + MOMENT)
 
 
+def a_book(counter: Counter, stack: AsyncExitStack, timeout: float) -> OrderBook:
+    """One more that asks the same Order Service, and waits for it so many seconds."""
+    book = OrderBook(order_service.connect(counter.orders_target), counter.clock, timeout)
+    stack.push_async_callback(book.close)
+    return book
+
+
 async def test_many_who_look_at_once_ask_once(counter: Counter) -> None:
+    """The answer takes longer than it takes all of them to ask."""
     ticket = await counter.ticket()
     before = asked()
-    counter.orders.give(behaviour="slow", seconds=TIMEOUT / 5)
-    looks = await asyncio.gather(*[counter.look(ticket) for _ in range(50)])
+    counter.orders.give(behaviour="slow", seconds=2 * TIMEOUT)
+    async with AsyncExitStack() as stack:
+        on = counter.desk.on._replace(orders=a_book(counter, stack, 20 * TIMEOUT))
+        looks = await asyncio.gather(*[get_ticket_order(on, as_agent(), str(ticket.id)) for _ in range(50)])
     assert {look.state for look in looks} == {State.CURRENT}
     assert asked() == before + 1
 
@@ -393,8 +403,7 @@ async def test_eight_sweepers_at_once_ask_for_each_order_once(counter: Counter) 
 
 
 async def sweep_at(desk: Desk, counter: Counter, stack: AsyncExitStack) -> int:
-    book = OrderBook(order_service.connect(counter.orders_target), counter.clock, TIMEOUT)
-    stack.push_async_callback(book.close)
+    book = a_book(counter, stack, TIMEOUT)
     return await fetch_missing_orders(desk.on._replace(orders=book), desk.clock(), plenty)
 
 
