@@ -90,11 +90,15 @@ class Figures:
         """Whether there are enough of them, and the p99 of no kind is too high."""
         return self.fewest() >= FEWEST_CALLS and max(map(self.ratio, KINDS)) <= MOST_TIMES_SLOWER
 
-    def in_normal_p99s(self, side: Side) -> Iterator[float]:
-        """Every call's seconds, of whatever kind, by the normal p99 of its kind."""
+    def in_p99s(self, side: Side) -> Iterator[float]:
+        """Every call's seconds, of whatever kind, by the p99 of its kind on both sides.
+
+        Not by the normal one: by chance one side's is higher here and the other's there, and where all are measured by
+        one side's, the other side comes out slower than it is.
+        """
         for kind in KINDS:
-            normal = p99(self.seconds[Side.NORMAL, kind])
-            yield from (took / normal for took in self.seconds[side, kind])
+            usual = p99(chain(*(self.seconds[either, kind] for either in Side)))
+            yield from (took / usual for took in self.seconds[side, kind])
 
     def often_slow(self) -> dict[str, float]:
         """The kinds of which far more than one call in a hundred is too slow, and what share of them is."""
@@ -202,8 +206,8 @@ def test_no_call_waits_for_other_services_or_fails_with_them_and_what_was_missed
 
     So whatever else the machine does meets both. Still the p99 of one kind in one trouble, which is its fourth longest
     call, is an accident now and then: more calls are made while it is too high. What is held in the end is that of all
-    calls together, 3,600 and more on each side, each measured by the normal p99 of its kind; and that of no kind
-    in any trouble far more calls are slow.
+    calls together, 3,600 and more on each side, each measured by the p99 of its kind; and that of no kind in any
+    trouble far more calls are slow.
     """
     measured: list[Figures] = []
     try:
@@ -221,7 +225,7 @@ def test_no_call_waits_for_other_services_or_fails_with_them_and_what_was_missed
     finally:
         behave(stage)
     well_since = time.monotonic()
-    normal, troubled = (p99(chain(*(figures.in_normal_p99s(side) for figures in measured))) for side in Side)
+    normal, troubled = (p99(chain(*(figures.in_p99s(side) for figures in measured))) for side in Side)
     print(f"all calls: {troubled / normal:.2f} times the normal p99")  # noqa: T201
     assert troubled <= MOST_TIMES_SLOWER * normal
     missing = "SELECT count(*) FROM admin_service.ticket_orders WHERE state = 'pending'"
