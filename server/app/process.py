@@ -49,7 +49,7 @@ def stop_at_signals(grace_seconds: float) -> threading.Event:
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: object) -> None:
-        # In this order: where the signal comes as the event is about to be waited for, it can't be set.
+        # In this order: what the signal interrupts may hold the event's lock, and then setting it never ends.
         _end_within(grace_seconds)
         stop.set()
 

@@ -32,8 +32,8 @@ class Sender:
     def __init__(self, producer: KafkaProducer, topic: str) -> None:
         self._producer = producer
         self._topic = topic
-        # Not a SimpleQueue: where a signal comes at the end of its wait, and its handler takes longer than what is left
-        # of it, that wait has no end any more.
+        # Not a SimpleQueue: a wait for one never ends where a signal comes shortly before its time is over, and is
+        # handled for longer than that.
         self._answers: queue.Queue[Answer] = queue.Queue()
 
     def send(self, event: Outbound) -> None:
