@@ -258,9 +258,9 @@ async def test_an_order_that_is_not_known_any_more_stays_a_snapshot(counter: Cou
     assert await counter.look(ticket) == current._replace(state=State.SNAPSHOT, age=FRESH + MOMENT)
 
 
-def a_book(counter: Counter, stack: AsyncExitStack, timeout: float) -> OrderBook:
-    """One more that asks the same Order Service, and waits for it so many seconds."""
-    book = OrderBook(order_service.connect(counter.orders_target), counter.clock, timeout)
+def a_patient_book(counter: Counter, stack: AsyncExitStack) -> OrderBook:
+    """One more that asks the same Order Service, and waits for it however busy the machine is."""
+    book = OrderBook(order_service.connect(counter.orders_target), counter.clock, 20 * TIMEOUT)
     stack.push_async_callback(book.close)
     return book
 
@@ -271,7 +271,7 @@ async def test_many_who_look_at_once_ask_once(counter: Counter) -> None:
     before = asked()
     counter.orders.give(behaviour="slow", seconds=2 * TIMEOUT)
     async with AsyncExitStack() as stack:
-        on = counter.desk.on._replace(orders=a_book(counter, stack, 20 * TIMEOUT))
+        on = counter.desk.on._replace(orders=a_patient_book(counter, stack))
         looks = await asyncio.gather(*[get_ticket_order(on, as_agent(), str(ticket.id)) for _ in range(50)])
     assert {look.state for look in looks} == {State.CURRENT}
     assert asked() == before + 1
@@ -403,7 +403,7 @@ async def test_eight_sweepers_at_once_ask_for_each_order_once(counter: Counter) 
 
 
 async def sweep_at(desk: Desk, counter: Counter, stack: AsyncExitStack) -> int:
-    book = a_book(counter, stack, TIMEOUT)
+    book = a_patient_book(counter, stack)
     return await fetch_missing_orders(desk.on._replace(orders=book), desk.clock(), plenty)
 
 
